@@ -39,7 +39,7 @@ python docs/make_costs.py
 """
     between = """## Estimated
 
-The figures above, multiplied by the number of frames; nothing of this size was run. Storage is proportional to the
+The values above, multiplied by the number of frames; nothing of this size was run. Storage is proportional to the
 number of atoms in a frame, and time grows slightly faster.
 """
     parts = [head, measured_rates(rate), measured_sizes(size), between, estimates(rate, size), gpus(rate)]
@@ -124,7 +124,7 @@ def bottlenecks(rate: dict[str, float], size: dict[str, float]) -> str:
   for 10^9 frames. Several files are scanned in parallel. Compressed text, or files that ASE reads, take one core.
 - **Writing.** With Ray, one process writes all predictions:
   {CORES * rate["from_store"] * size["csv"] / 1e6:,.0f} MB/s of CSV from {CORES:,} cores. For ten thousand cores use job
-  arrays (`--shard`), which write a file each.
+  arrays (`--shard`), each of which writes its own file.
 - **Storage.** 10^12 frames take {spaces(size["text"])[2]} as text and {spaces(size["store_single"])[2]} as a store in
   single precision. Predict while the MD runs, and keep only the candidates.
 """

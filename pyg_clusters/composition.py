@@ -53,7 +53,7 @@ def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def above_element_mean(values: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Subtract from values of atoms ``[num_atoms]`` the mean over all atoms of the same element ``z [num_atoms]``.
 
-    Energies of atoms of different elements have different zeros and are not comparable.
+    Atomic energies of different elements have different zeros and are not comparable.
 
     Example:
         >>> above_element_mean(np.array([-3.0, -4.0, -7.5]), np.array([29, 29, 79])).tolist()

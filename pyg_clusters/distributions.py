@@ -27,8 +27,8 @@ class GeneralizedLogistic(nn.Module):
     transformed values.
 
     Transform and inverse are computed in double precision from the logarithm of :math:`F` or :math:`1 - F`, whichever
-    is smaller. Both are finite for every finite argument, differentiable, and inverse to each other up to rounding,
-    even in the far tails. The result has the type of the argument.
+    is smaller. Both are finite for every finite argument, differentiable, and inverse functions of each other up to
+    rounding, even in the far tails. The result has the type of the argument.
 
     Args:
         c (float): Shape, positive; 1 is the logistic distribution.

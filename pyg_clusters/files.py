@@ -25,7 +25,7 @@ TEMPORARY: re.Pattern[str] = re.compile(r"\.partial-[0-9a-f]{12}-(.+)", re.DOTAL
 DEPTH: int = 3
 """Levels of an output folder that are searched for temporary files: its files, figures, a folder per candidate."""
 
-LOCK: str = ".lock"  # lock file in an output folder; beside an output file NAME it is .NAME.lock
+LOCK: str = ".lock"  # lock file in an output folder; next to an output file NAME it is .NAME.lock
 WHOLE: int = 1_000_000_000  # largest size in bytes of files that are hashed as a whole
 
 PIECES: int = 256
@@ -34,7 +34,7 @@ PIECE: int = 1_000_000
 
 @contextmanager
 def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, with the same suffix, which replaces it at the end of the block.
+    """Yield a temporary path next to ``path``, with the same suffix, which replaces it at the end of the block.
 
     A missing folder is created. If the block fails, the temporary file is removed and ``path`` is unchanged. The
     content is flushed to disk before the file is renamed, so that ``path`` is complete even after a power failure
@@ -158,7 +158,7 @@ class OutputLock:
 def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLock]:
     """Prevent other processes from writing the same file or folder.
 
-    The operating system locks a file, ``.NAME.lock`` beside a file or ``.lock`` in a folder, and releases it when the
+    The operating system locks a file, ``.NAME.lock`` next to a file or ``.lock`` in a folder, and releases it when the
     process ends in any way. The lock file is removed at the end of the block, unless it records unfinished results.
     Temporary files left by a killed :func:`atomic_write` are removed. The lock works across machines if their network
     file system supports locks (NFS from version 4).

@@ -26,7 +26,7 @@ class SortedPenaltyLoss(nn.Module):
     may differ, and every process returns the loss of the whole batch. Gradients are scaled for their *mean* over the
     processes, which :class:`~torch.nn.parallel.DistributedDataParallel` computes: value and gradient do not depend on
     the number of processes, and must not be weighted by the number of atoms of each process. All processes must call
-    the loss equally often.
+    the loss the same number of times.
 
     Args:
         a (float): Weight of the penalty, not negative.
@@ -41,7 +41,7 @@ class SortedPenaltyLoss(nn.Module):
 
     Example:
         >>> target = torch.tensor([500.0, 600.0])
-        >>> SortedPenaltyLoss()(target.flip(0), target)  # correct distribution, but interchanged atoms
+        >>> SortedPenaltyLoss()(target.flip(0), target)  # correct distribution, but the atoms are interchanged
         tensor(10000.)
     """
 

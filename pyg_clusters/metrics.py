@@ -1,7 +1,7 @@
 """Errors of predicted energies and shieldings, and coverage of their intervals.
 
 Energies are in eV per cluster; their errors are reported per cluster in kcal/mol and per atom in meV. Clusters of
-different sizes are compared by their errors only; ranks are compared within a size (of alloys, within a composition),
+different sizes are compared by their errors only; ranks are compared within a size (for alloys, within a composition),
 where they decide which isomer is selected for a DFT calculation. Shieldings are in ppm per atom; their distribution,
 which determines the spectrum, does not depend on the assignment to atoms.
 """
@@ -36,7 +36,7 @@ ONE_ZERO: float = 10.0
 """Difference in eV per atom between energies of a composition that only overlapping atoms could explain."""
 
 MIN_ATOMS_FOR_SIGN: int = 10
-"""Minimum number of atoms from which the sign of labels is judged."""
+"""Minimum number of atoms needed to judge the sign of labels."""
 
 COVERAGES: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.75, 0.8, 0.85, 0.9, 0.95)
 """Nominal coverages of a reliability figure."""
@@ -141,7 +141,7 @@ def look_per_atom(energy: ArrayLike, sizes: ArrayLike) -> bool:
 
 
 def energy_problem(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | None:
-    """Message about energies that are probably not those of clusters on one scale, if they are not.
+    """Message if energies are probably per atom, or have different zeros or units.
 
     Args:
         energy: Energies in eV, ``[num_graphs]``.
@@ -299,7 +299,7 @@ def interval_metrics(
 
     Returns:
         ``coverage``, ``coverage_reached``, its ``standard_error`` (with clusters of a group drawn together),
-        ``mean_width_kcal_mol`` (named by the unit) and ``num_groups``.
+        ``mean_width_kcal_mol`` (named after the unit) and ``num_groups``.
 
     Example:
         >>> metrics = interval_metrics([0.1, -0.3, 0.2, 0.0], [0.2, 0.2, 0.2, 0.2], 0.8)

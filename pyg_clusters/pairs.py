@@ -1,8 +1,8 @@
 r"""Pairs of atoms of isolated clusters: all pairs, pairs within a radius, and numbers of neighbours per shell.
 
 Neighbours are never dropped. In small clusters all pairs are compared. In clusters of :data:`LARGE` or more atoms a
-tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius is the difference
-to the total number: the cost per atom does not grow with the size of the cluster.
+tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius follows from the
+total number: the cost per atom does not grow with the size of the cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -140,7 +140,7 @@ def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Ten
 
     Returns:
         ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, equal to
-        the cut-off for pairs that do not exist or are further apart.
+        the cutoff for pairs that do not exist or are further apart.
     """
     ptr = batch_to_ptr(batch)
     slot = torch.arange(largest_cluster(ptr.diff(), batch), device=batch.device)
@@ -201,15 +201,15 @@ def check_complete(edge_index: Tensor, batch: Tensor):
     if edge_index.size(1) != num_pairs:
         raise InputError(
             f"a graph of all {num_pairs:,} pairs of atoms is needed to count neighbours, got {edge_index.size(1):,}; "
-            "create it without a cut-off"
+            "create it without a cutoff"
         )
 
 
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows ``[num_rows, num_shells]`` of counts ``[num_atoms, num_shells]``, and the row of each atom.
 
-    Atoms of many clusters share few distinct rows, so networks of the counts are evaluated once per row instead of once
-    per atom.
+    Atoms of many clusters share few distinct rows, so networks applied to the counts are evaluated once per row instead
+    of once per atom.
     """
     base = int(counts.max()) + 1 if counts.numel() else 1
     if base ** counts.size(1) >= 2**63:

@@ -113,7 +113,7 @@ class Rank(Strategy):
 @register
 @dataclass
 class Bins(Strategy):
-    """The lowest frame of each of equal-width bins of predicted energy (section 3.5, for many distinct isomers).
+    """The lowest frame of each equal-width bin of predicted energy (section 3.5, for many distinct isomers).
 
     The bins range from the lowest to the highest energy. Each includes its lower edge, and the last one both edges. No
     frame is selected from empty bins.
@@ -201,7 +201,7 @@ class Unique(Strategy):
 class Diverse(Strategy):
     """The lowest energy, then repeatedly the frame farthest from all selected ones in the features of the model.
 
-    Of relaxed frames, only the lowest are considered, as many as a pool has without relaxation.
+    Among relaxed frames, only the lowest are considered: as many as a pool contains without relaxation.
     """
 
     name = "diverse"

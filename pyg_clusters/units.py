@@ -41,7 +41,7 @@ def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
     """
     value = next((value for key, value in known.items() if key.lower() == str(name).strip().lower()), None)
     if value is None:
-        raise InputError(f"{argument} is {name!r}; known are {', '.join(known)}")
+        raise InputError(f"{argument} is {name!r}; use one of {', '.join(known)}")
     return value
 
 
@@ -51,7 +51,7 @@ MEV: float = 1000.0
 SODIUM_REFERENCE_PPM: float = 552.8
 """Default reference of 23Na shifts in ppm: shift = reference - shielding.
 
-Shielding of Na⁺ in [Na(H2O)6]⁺, a model of the ion in water, the experimental standard; B3LYP/6-31G(d), cartesian
+Shielding of Na⁺ in [Na(H2O)6]⁺, a model of the ion in water, the experimental standard; B3LYP/6-31G(d), Cartesian
 functions, GIAO, closed shell, as for the labels of the sodium clusters (552.77 with their settings, 552.85 with a fine
 grid and tight convergence). Geometry with the same functional and basis: symmetry T_h, Na-O 2.358 Å, O-H 0.9684 Å,
 H-O-H 105.64°, each water in the plane through Na and the next axis (gradient of these three below 2e-6 hartree/Å).

@@ -28,7 +28,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def parsers_of_trainings():
-    """Build each parser of trainings only once; building it takes half of the time of a small training."""
+    """Build each training parser only once; building it takes half of the time of a small training run."""
     module = sys.modules.get("pyg_clusters.training.train")
     if module is None:
         yield
@@ -56,7 +56,7 @@ def generator() -> torch.Generator:
 def without_figures(request, monkeypatch):
     """Create figures without drawing them, which takes most of the time of a command; tests marked ``figures`` draw.
 
-    Figures of trainings are not even created.
+    Figures of training runs are not even created.
     """
     if not request.node.get_closest_marker("figures"):
         for module in ("plots", "report"):

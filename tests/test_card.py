@@ -24,7 +24,7 @@ def load(folder, content):
     return Card.load(path)
 
 
-def test_gallium_card_is_true_of_its_files():
+def test_gallium_card_matches_its_files():
     card = Card.load(GALLIUM / "card.yaml")
     assert set(card.files) == {file.name for file in GALLIUM.glob("*.extxyz")}
     assert set(card.files) == {
@@ -48,7 +48,7 @@ def test_gallium_card_is_true_of_its_files():
     ("change", "words"),
     [
         (lambda c: c.pop("licence"), "missing key 'licence'"),
-        (lambda c: c.update(license="MIT"), "unknown key 'license'; known are name, title"),
+        (lambda c: c.update(license="MIT"), "unknown key 'license'; the keys are name, title"),
         (lambda c: c.update(title=3), "title must be text, got 3"),
         (lambda c: c["properties"]["energy"].pop("unit"), "properties: energy: missing key 'unit'"),
         (lambda c: c["properties"].update(energy="eV"), "properties: energy: expected keys and values, got str"),

@@ -145,7 +145,7 @@ def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path
 
 
 @pytest.mark.figures
-def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
+def test_screen_selects_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
     energy = Predictor(load_model(model))(frames).energy.numpy()
     out = tmp_path / "screening"
     arguments = ["screen", str(model), str(trajectory), "--top", "2", "--out", str(out), "--truth", "binding_energy"]
@@ -201,7 +201,7 @@ def test_info_names_frames_that_other_commands_refuse(tmp_path, capsys):
     ase.io.write(tmp_path / "frames.xyz", [whole, torn, ase.Atoms("Ga")], format="xyz")
     assert main(["info", str(tmp_path / "frames.xyz")]) == 0
     out = capsys.readouterr().out
-    assert "frames.xyz: 3 frames" in out and "refused by other commands: 1 frame, the first is" in out
+    assert "frames.xyz: 3 frames" in out and "rejected by other commands: 1 frame, the first is" in out
     assert "frame 1: has no periodic cell, but is in 2 pieces" in out
 
 
@@ -227,7 +227,7 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
         np.testing.assert_allclose(tables[1][name], tables[0][name], rtol=1e-6)
     capsys.readouterr()
     assert main(["evaluate", str(model), str(trajectory), "--energy-unit", "joule"]) == 2
-    assert "--energy-unit is 'joule'; known are eV" in capsys.readouterr().err
+    assert "--energy-unit is 'joule'; use one of eV" in capsys.readouterr().err
     assert main(["evaluate", str(model), "--energy-unit", "eV"]) == 2
     assert "--energy-unit requires FRAMES" in capsys.readouterr().err
     for atoms in frames:
@@ -545,7 +545,7 @@ def test_info_counts_labels_that_are_not_finite(tmp_path, capsys):
     assert "forces: -0.2 to 0.2 (3 values per atom; in 1 frame only; not finite in 1 frame)" in out
 
 
-def test_info_tells_values_of_a_frame_from_those_of_its_atoms(tmp_path, capsys):
+def test_info_distinguishes_values_of_frames_and_atoms(tmp_path, capsys):
     """The stress has six values, also in a frame of six atoms."""
     frames = [Atoms(f"Na{n}", [[0, 0, 3.1 * k] for k in range(n)]) for n in (6, 7)]
     for atoms in frames:
@@ -557,7 +557,7 @@ def test_info_tells_values_of_a_frame_from_those_of_its_atoms(tmp_path, capsys):
     assert "stress: 0.5 to 0.5 (6 values per frame)" in out and "charge_of: 0.25 to 0.25 (per atom)" in out
 
 
-def test_info_takes_no_list_of_a_frame_for_values_of_its_atoms(tmp_path, capsys):
+def test_info_does_not_take_a_list_of_a_frame_for_values_of_its_atoms(tmp_path, capsys):
     """As in all other commands, values per atom are those in arrays and results; a list may have any shape."""
     atoms = Atoms(
         "Na3", [[0, 0, 0], [3.4, 0, 0], [1.7, 2.9, 0]], info={"field": [0.1, 0.2, 0.3], "bonds": [[1, 2], [0]]}

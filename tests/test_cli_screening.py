@@ -361,7 +361,7 @@ def test_a_single_result_has_no_error_without_the_mean():
     assert (formula, single) == ("Ga40", 1) and np.isnan(unknown)
 
 
-def test_inputs_state_charge_and_spin_or_say_that_they_do_not(tmp_path):
+def test_inputs_state_charge_and_spin_or_give_a_warning(tmp_path):
     """A cation and a triplet of sodium; Gaussian writes charge and multiplicity before the atoms, VASP neither."""
     tetramer = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.86, 0.0], [1.65, 1.0, 3.0]]
     cation = Atoms("Na3", tetramer[:3], info={"charge": 1, "multiplicity": 1})
@@ -369,9 +369,9 @@ def test_inputs_state_charge_and_spin_or_say_that_they_do_not(tmp_path):
     write_folders(tmp_path / "g", frames, "gaussian-in", vacuum=0)
     files = sorted((tmp_path / "g").glob("*/candidate.com"))
     assert [path.read_text().splitlines()[4] for path in files] == ["1 1", "0 1", "0 3"]
-    with pytest.warns(UserWarning, match=r"format vasp state no charge \(\+1\), as candidate 1 does: set it"):
+    with pytest.warns(UserWarning, match=r"format vasp do not state the charge \(\+1\) of candidate 1: set it"):
         write_folders(tmp_path / "v", frames, "vasp")
-    with pytest.warns(UserWarning, match=r"format nwchem-in state no charge \(\+1\), as candidate 1 does"):
+    with pytest.warns(UserWarning, match=r"format nwchem-in do not state the charge \(\+1\) of candidate 1"):
         write_folders(tmp_path / "n", frames, "nwchem-in", vacuum=0)
     write_folders(tmp_path / "m", frames[1:], "nwchem-in", vacuum=0)
     assert "charge" not in cation.arrays and "initial_charges" not in cation.arrays

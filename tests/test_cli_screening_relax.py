@@ -35,7 +35,7 @@ def no_report(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def shaken(tmp_path_factory) -> Path:
+def perturbed(tmp_path_factory) -> Path:
     """Three minima of Ga31, each twice, rattled by 0.02 Å; ``dft_energy`` belongs to the frame."""
     block = next(iter(read_blocks([shipped_folder("gallium_clusters") / "gallium_minima.extxyz"])))
     frames = []
@@ -43,9 +43,9 @@ def shaken(tmp_path_factory) -> Path:
         rng = np.random.default_rng(number)
         atoms = slice(block.ptr[number], block.ptr[number + 1])
         for _ in range(COPIES):
-            shaken = block.pos[atoms] + rng.normal(0, 0.02, (31, 3))
-            frames.append(Atoms(block.z[atoms], shaken, info={"dft_energy": -70.0 - number}))
-    path = tmp_path_factory.mktemp("shaken") / "shaken.extxyz"
+            perturbed = block.pos[atoms] + rng.normal(0, 0.02, (31, 3))
+            frames.append(Atoms(block.z[atoms], perturbed, info={"dft_energy": -70.0 - number}))
+    path = tmp_path_factory.mktemp("perturbed") / "perturbed.extxyz"
     write_extxyz(path, frames)
     return path
 
@@ -55,17 +55,17 @@ def run_relaxed(frames: Path, out: Path, *more: str) -> list[dict[str, str]]:
     return rows_of(out / "candidates.csv")
 
 
-def test_copies_are_found_after_relaxing(shaken, tmp_path):
+def test_copies_are_found_after_relaxing(perturbed, tmp_path):
     """All six frames are distinct unrelaxed, and relax to three minima with energies and forces of the model."""
-    model, start = load_model("gallium-forces"), ase.io.read(shaken, ":")
+    model, start = load_model("gallium-forces"), ase.io.read(perturbed, ":")
     truth = ("--truth", "dft_energy")
-    rows = run_relaxed(shaken, tmp_path / "s", "--choose", "unique", "--fmax", "0.01", *truth)
+    rows = run_relaxed(perturbed, tmp_path / "s", "--choose", "unique", "--fmax", "0.01", *truth)
     assert sorted({int(row["source_frame"]) // COPIES for row in rows}) == [0, 1, 2] and len(rows) == 3
     assert [row["pred_reason"].endswith("frames like it 2") for row in rows] == [True] * 3
     relaxed = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
     for atoms, row in zip(relaxed, rows, strict=True):
         before = start[int(row["source_frame"])]
-        assert Path(atoms.info["source_file"]).name == "shaken.extxyz" and atoms.info["source_frame"] == int(
+        assert Path(atoms.info["source_file"]).name == "perturbed.extxyz" and atoms.info["source_frame"] == int(
             row["source_frame"]
         )
         assert float(row["initial_dft_energy"]) == before.info["dft_energy"] and "dft_energy" not in atoms.info
@@ -85,23 +85,23 @@ def test_copies_are_found_after_relaxing(shaken, tmp_path):
     assert energies == sorted(energies)
 
 
-def test_ranks_are_those_after_relaxing(shaken, tmp_path):
-    rows = run_relaxed(shaken, tmp_path / "s", "--steps", "3")
+def test_ranks_are_those_after_relaxing(perturbed, tmp_path):
+    rows = run_relaxed(perturbed, tmp_path / "s", "--steps", "3")
     assert [int(row["pred_rank"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["converged"].lower() == "false" and row["model_steps"] == "3" for row in rows)
     energies = [float(row["pred_energy"]) for row in rows]
     assert energies == sorted(energies)
-    few = run_relaxed(shaken, tmp_path / "few", "--steps", "3", "--pool", "2")
+    few = run_relaxed(perturbed, tmp_path / "few", "--steps", "3", "--pool", "2")
     lowest = sorted(rows, key=lambda row: float(row["initial_pred_energy"]))[:2]
     assert {row["source_frame"] for row in few} == {row["source_frame"] for row in lowest}
 
 
-def test_benchmark_after_relaxing(shaken, tmp_path):
+def test_benchmark_after_relaxing(perturbed, tmp_path):
     """After the relaxation copies have the energy of their common minimum."""
     arguments = [
         "benchmark-screening",
         "gallium-forces",
-        str(shaken),
+        str(perturbed),
         "--truth",
         "dft_energy",
         "--top",
@@ -111,7 +111,7 @@ def test_benchmark_after_relaxing(shaken, tmp_path):
     ]
     assert main([*arguments, "--out", str(tmp_path / "hot")]) == 0
     assert main([*arguments, "--relax", "--fmax", "0.01", "--out", str(tmp_path / "relaxed")]) == 0
-    block = next(iter(read_blocks([shaken], properties=["dft_energy"])))
+    block = next(iter(read_blocks([perturbed], properties=["dft_energy"])))
     z, pos = block.z.reshape(6, 31), block.pos.reshape(6, 31, 3)
     predictor = Predictor(load_model("gallium-forces"))
     hot = predictor(torch.from_numpy(z), torch.from_numpy(pos)).energy.numpy()
@@ -128,8 +128,8 @@ def test_benchmark_after_relaxing(shaken, tmp_path):
     assert main([*arguments, "--relax", "--fmax", "0", "--out", str(tmp_path / "not")]) == 2
 
 
-def test_diverse_after_relaxing(shaken, tmp_path):
-    rows = run_relaxed(shaken, tmp_path / "s", "--choose", "diverse", "--top", "3", "--fmax", "0.05", "--pool", "6")
+def test_diverse_after_relaxing(perturbed, tmp_path):
+    rows = run_relaxed(perturbed, tmp_path / "s", "--choose", "diverse", "--top", "3", "--fmax", "0.05", "--pool", "6")
     assert sorted(int(row["source_frame"]) // COPIES for row in rows) == [0, 1, 2]
 
 

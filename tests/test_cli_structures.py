@@ -137,7 +137,7 @@ def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
         assert found.info["source_file"] == str(start) and found.get_initial_charges().tolist() == [0.5, -0.5]
 
 
-def test_relax_says_that_it_ignores_constraints(tmp_path):
+def test_relax_warns_that_it_ignores_constraints(tmp_path):
     dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.2]], constraint=FixAtoms([0]))
     ase.io.write(tmp_path / "a.traj", [dimer, Atoms("Na2", dimer.positions)])
     options = RelaxOptions(frames=[str(tmp_path / "a.traj")], calculator="gupta", out=str(tmp_path / "r.extxyz"))

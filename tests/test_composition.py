@@ -72,7 +72,7 @@ def test_ranks_are_those_within_a_composition():
 
 @pytest.mark.parametrize("choose", ["rank", "unique", "diverse", "bins"])
 @pytest.mark.filterwarnings("default:the bins of", "default:.* distinct structures among")
-def test_screen_picks_of_each_composition(alloys, tmp_path, monkeypatch, choose):
+def test_screen_selects_from_each_composition(alloys, tmp_path, monkeypatch, choose):
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
     number = ("--bins", "2") if choose == "bins" else ("--top", "2")
     command = ["screen", str(alloys / "model"), str(alloys / "md.extxyz"), "--choose", choose, *number]
@@ -113,7 +113,7 @@ def test_evaluate_has_a_row_for_each_composition(alloys, tmp_path, capsys):
     assert found["overall"]["spearman_within_size"] == pytest.approx(mean)
 
 
-def test_benchmark_of_screening_goes_by_composition(alloys, tmp_path):
+def test_benchmark_of_screening_is_by_composition(alloys, tmp_path):
     command = ["benchmark-screening", str(alloys / "model"), str(alloys / "md.extxyz"), "--truth", "e", "--top", "3"]
     assert main([*command, "--bins", "3", "--out", str(tmp_path / "benchmark")]) == 0
     assert [row["composition"] for row in rows_of(tmp_path / "benchmark" / "ranking.csv")] == ["Au2Cu6", "Au6Cu2"]

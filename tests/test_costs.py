@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_page_is_made_of_the_figures():
+def test_the_page_is_generated_from_the_measurements():
     script = runpy.run_path(str(ROOT / "docs/make_costs.py"))
     measured = json.loads((ROOT / "tests/benchmarks/results/predict.json").read_text())
     assert (ROOT / "docs/results/costs.md").read_text() == script["page"](measured)

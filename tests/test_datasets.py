@@ -221,7 +221,7 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"target": "forces", "per_atom": True}, "'forces' is not one number per atom"),
         ({"target": "group"}, "frame 0: 'group' must be a number, got"),
         ({"group": "segment"}, "no property 'segment'"),
-        ({"references": {"Na": NA}}, "no reference energy for K; given are Na"),
+        ({"references": {"Na": NA}}, "no reference energy for K, only for Na"),
         ({"references": {"Nax": NA}}, "'Nax' is not an element symbol"),
         (
             {"references": "free"},
@@ -317,7 +317,7 @@ def test_filter_comes_before_transform_and_keeps_the_numbers(tmp_path, file):
     assert dataset._data.idx.tolist() == [2, 3, 4]
 
 
-def test_damaged_processed_file_is_named(tmp_path, file):
+def test_corrupted_processed_file_is_named(tmp_path, file):
     ClusterDataset(tmp_path, file)
     (path,) = processed(tmp_path)
     path.write_bytes(path.read_bytes()[:100])

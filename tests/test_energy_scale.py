@@ -52,7 +52,7 @@ def test_offset_of_each_element():
 
 
 def test_one_composition_does_not_determine_the_energies_of_its_elements():
-    """Of NaGa alone only the sum of the energies of Na and Ga is known; Na2Ga beside it is enough."""
+    """NaGa alone determines only the sum of the energies of Na and Ga; together with Na2Ga it determines both."""
     z, ptr = torch.tensor([11, 31, 11, 31]), torch.tensor([0, 2, 4])
     with pytest.warns(UserWarning, match="do not determine the energies of Na, Ga separately"):
         EnergyScale().fit(z, ptr, torch.tensor([-4.0, -4.1]))
@@ -84,7 +84,7 @@ def test_shift_of_references():
     shift = shift_of_references(z, ptr, {11: -1.5, 31: -2.5})
     assert shift.dtype == torch.double
     assert shift.tolist() == [-3.0, -2.5, -6.5]
-    with pytest.raises(ValueError, match=r"no reference energy for atomic numbers \[31\]; given are \[11\]"):
+    with pytest.raises(ValueError, match=r"no reference energy for atomic numbers \[31\], only for \[11\]"):
         shift_of_references(z, ptr, {11: -1.5})
 
 

@@ -150,7 +150,7 @@ def test_impossible_columns_are_named(name, values, words):
 
 
 def test_results_of_a_calculator_belong_to_their_positions():
-    """An energy is written once, and not beside positions to which it does not belong; a cluster may be shifted."""
+    """An energy is written once, and not with positions to which it does not belong; a cluster may be shifted."""
     atoms = cluster()
     atoms.info["energy"] = -1.25
     atoms.calc = SinglePointCalculator(atoms, energy=-1.25, forces=np.zeros((2, 3)))

@@ -199,7 +199,7 @@ def test_bad_stores(paths, tmp_path):
     assert not (tmp_path / "none.h5").exists()
 
 
-def test_a_store_is_there_whole_or_not_at_all(paths, tmp_path):
+def test_a_store_is_complete_or_absent(paths, tmp_path):
     def blocks():
         yield from Frames.open(paths[0])
         raise KeyboardInterrupt

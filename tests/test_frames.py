@@ -345,7 +345,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_a_last_line_without_an_end_gives_a_warning(tmp_path):
     path = tmp_path / "md.xyz"
     path.write_text("2\n\nGa 0 0 0\nGa 0 0 2.75")
-    with pytest.warns(UserWarning, match="frame 0: the last line has no line end"):
+    with pytest.warns(UserWarning, match="frame 0: the last line has no newline"):
         assert len(list(read_blocks(path))) == 1
 
 

@@ -82,7 +82,7 @@ def test_nothing_is_read_before_it_is_asked_for(files):
         next(blocks)
 
 
-def test_reading_ahead_is_bounded_and_ends_with_its_reader():
+def test_prefetching_is_bounded_and_ends_with_its_reader():
     made = []
 
     def slow():

@@ -230,7 +230,7 @@ def test_name_in_a_table_may_mean_several_files(raw, clusters):
         put(raw, {f"{size}/{size % 2}.xyz": xyz(next(a for a, _ in clusters if len(a) == size), "")})
         put(raw, {f"{size}/2.xyz": xyz(next(a for a, _ in clusters if len(a) == size), "")})
     put(raw, {"energies.csv": "2.xyz,-70.5\n"})
-    assert_refused(lambda: GNC(raw.parent), "energies.csv, line 1: '2.xyz' may be", "write more of the path")
+    assert_refused(lambda: GNC(raw.parent), "energies.csv, line 1: '2.xyz' may be", "give more of the path")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_truncated_poscar(raw, clusters):
 
 def test_arguments_are_checked(raw, clusters):
     in_comments(raw, clusters)
-    assert_refused(lambda: GNC(raw.parent, energy_unit="kJ"), "energy_unit is 'kJ'; known are eV, meV, Hartree")
+    assert_refused(lambda: GNC(raw.parent, energy_unit="kJ"), "energy_unit is 'kJ'; use one of eV, meV, Hartree")
     assert_refused(lambda: GNC(raw.parent, on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
 
 

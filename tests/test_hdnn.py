@@ -164,7 +164,7 @@ def test_physics(clusters):
 
 
 def test_forces_are_the_gradient(generator):
-    """Central differences of the energy; the functions are smooth at the cut-offs."""
+    """Central differences of the energy; the functions are smooth at the cutoffs."""
     z, pos, _ = random_clusters((8,), 31, generator)
     model, batch = make().double(), torch.zeros_like(z)
     pos.requires_grad_()

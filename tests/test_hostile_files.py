@@ -111,12 +111,12 @@ def test_dummy_atoms(tmp_path):
 
 @pytest.mark.parametrize("lattice", ["", 'Lattice="20 0 0 0 20 0 0 0 20" '])
 @pytest.mark.parametrize("number", [119, 2000, -1])
-def test_atomic_numbers_of_no_element(tmp_path, number, lattice):
+def test_atomic_numbers_without_an_element(tmp_path, number, lattice):
     (tmp_path / "a.xyz").write_text(f"2\n{lattice}Properties=Z:I:1:pos:R:3\n79 0 0 0\n{number} 0 0 2.6\n")
-    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is no element"):
+    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is not an element"):
         list(read_atoms([tmp_path / "a.xyz"]))
     atoms = Atoms([79, number], [[0, 0, 0], [0, 0, 2.6]], cell=[20, 20, 20], pbc=bool(lattice))
-    with pytest.raises(InputError, match=f"the structure has an atom of atomic number {number}, which is no element"):
+    with pytest.raises(InputError, match=f"structure has an atom of atomic number {number}, which is not an element"):
         to_data(atoms)
 
 
@@ -128,7 +128,7 @@ def test_impossible_cells(tmp_path, vector):
         list(read_atoms([tmp_path / "POSCAR"]))
 
 
-def test_an_error_while_reading_ahead_ends_the_command(tmp_path, capsys):
+def test_an_error_while_prefetching_ends_the_command(tmp_path, capsys):
     """Also if the corrupted value is a property that is read in a thread."""
     frames = [Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]], info={"energy": -0.001 * n}) for n in range(3000)]
     write_extxyz(tmp_path / "a.xyz", frames)
@@ -259,7 +259,7 @@ def test_edited_calibrations(tmp_path, name, value):
 
 
 @pytest.mark.parametrize("text", ["", "epoch", "epoch,mae\n1", "epoch,mae\n1,x\n", "mae\n1\n", "epoch,mae\n\xff"])
-def test_cut_tables(tmp_path, text):
+def test_truncated_tables(tmp_path, text):
     file = tmp_path / "metrics.csv"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"metrics\.csv: corrupted .*; restore it"):
@@ -267,7 +267,7 @@ def test_cut_tables(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "3", '{"a": 1', "[" * 100_000, '{"a": "\udc80"}', "{}\0"])
-def test_cut_json(tmp_path, text):
+def test_truncated_json(tmp_path, text):
     file = tmp_path / "model.json"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=r"model\.json: corrupted .*; restore it"):

@@ -79,7 +79,7 @@ def own_imports(tree: ast.AST) -> set[str]:
 
 
 def part_of(name: str) -> str | None:
-    """Room of a module; ``None`` for the package itself."""
+    """Subpackage or top-level module of a module; ``None`` for the package itself."""
     return name.split(".")[1] if "." in name else None
 
 

@@ -1,4 +1,4 @@
-"""Clusters that the faces of a periodic cell cut are joined; crystals and torn structures are refused."""
+"""Clusters cut by the faces of a periodic cell are joined; crystals and structures in pieces are refused."""
 
 import warnings
 
@@ -39,7 +39,7 @@ CELLS = {
 
 
 def gallium() -> Atoms:
-    """Ga13, shaken."""
+    """Perturbed Ga13."""
     cluster = Icosahedron("Ga", 2, latticeconstant=4.0)
     cluster.rattle(0.1, seed=1)
     return cluster
@@ -136,7 +136,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_is_no_isolated_cluster_is_refused(reason):
+def test_structures_that_are_not_isolated_clusters_are_refused(reason):
     found = reason_of(REFUSED[reason])
     assert found is not None and reason in found
 
@@ -206,7 +206,7 @@ def test_predictions_are_those_of_the_free_clusters(frames, tmp_path, name):
 
 
 def write_outcar(path, frames: list[Atoms]):
-    """The parts of a VASP output that say elements, cell, positions and energy."""
+    """The parts of a VASP output that state elements, cell, positions and energy."""
     elements = list(dict.fromkeys(frames[0].get_chemical_symbols()))
     counts = [str(frames[0].get_chemical_symbols().count(element)) for element in elements]
     lines = [" vasp.6.3.0", *(f" POTCAR:    PAW_PBE {element} 06Sep2000" for element in elements * 2)]
@@ -310,7 +310,7 @@ def test_frames_of_ase_are_joined_and_keep_all_else(frames, tmp_path):
 
 
 def run(capsys, *arguments: str) -> str:
-    """What a command says on standard error."""
+    """Standard error of a command."""
     capsys.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
@@ -318,7 +318,7 @@ def run(capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-def test_store_says_that_its_frames_are_joined(frames, tmp_path, capsys):
+def test_store_states_that_its_frames_are_joined(frames, tmp_path, capsys):
     _, cut = frames
     write_extxyz(tmp_path / "a.extxyz", cut)
     assert "joined 6 of 6 frames" in run(capsys, "convert", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "a.h5"))

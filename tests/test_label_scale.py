@@ -134,14 +134,16 @@ def test_totals_that_single_precision_would_round_are_distinguished(tmp_path):
 
 
 def test_energies_of_two_zeros_give_a_warning(tmp_path):
-    """Binding energies beside total energies, which a fit of references would refuse."""
+    """Binding energies mixed with total energies, which a fit of references would refuse."""
     for name, zero in (("a", 0.0), ("b", -52000.0)):
         frames = [Icosahedron("Ga", 2, latticeconstant=4.0) for _ in range(3)]
         for number, frame in enumerate(frames):
             frame.info["energy"] = 13 * zero - 30.0 - number
         write_extxyz(tmp_path / f"{name}.extxyz", frames)
     ClusterDataset(tmp_path, tmp_path / "b.extxyz")
-    with pytest.warns(UserWarning, match="targets are up to 26000.1 eV per atom away .* have different zeros or units"):
+    with pytest.warns(
+        UserWarning, match="targets differ by up to 26000.1 eV per atom .* have different zeros or units"
+    ):
         ClusterDataset(tmp_path, [tmp_path / "a.extxyz", tmp_path / "b.extxyz"])
     both = Frames.open([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], properties=["energy"])
     write_store(tmp_path / "both.h5", both, compressed=False)

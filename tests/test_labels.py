@@ -61,7 +61,7 @@ def shieldings(atoms: Atoms, **options) -> np.ndarray:
 
 
 @needs_pyscf
-def test_water_is_as_by_another_program():
+def test_water_agrees_with_another_program():
     """Q-Chem, B3LYP/def2-TZVPP with density fitting (test values of gpu4pyscf, properties/tests/test_shielding.py)."""
     level = ShieldingLevel(basis="def2-tzvpp", cartesian=False, grid=3, scf_tolerance=1e-8, response_tolerance=1e-5)
     labelled = ShieldingLabeller(level)(WATER).atoms
@@ -73,7 +73,7 @@ def test_water_is_as_by_another_program():
 
 @needs_pyscf
 @pytest.mark.slow
-def test_tetramethylsilane_is_as_by_gaussian():
+def test_tetramethylsilane_agrees_with_gaussian():
     """B3LYP/6-31G(d) at the geometry of that level: 189.6621 (C) and 32.1833 ppm (H), Gaussian's reference values."""
     values = shieldings(tetramethylsilane(), level=ShieldingLevel(grid=3, scf_tolerance=1e-8))
     np.testing.assert_allclose(values[1:5], 189.66, atol=0.1)
@@ -243,7 +243,7 @@ def test_tight_binding_gap_of_known_shapes():
 
 
 @needs_pyscf
-def test_valence_electrons_tell_the_stability_of_all():
+def test_valence_electrons_determine_the_stability():
     """The closed shell is stable near a minimum and unstable at long distances; both calculations agree."""
     for distance in (3.08, 5.5):
         all_electrons = ShieldingLabeller(spin_test="stability")(dimer("Na", distance))
@@ -319,7 +319,7 @@ def test_response_that_is_not_exact_enough_is_corrected(monkeypatch):
 
 
 @needs_pyscf
-def test_potential_of_kept_values_is_pyscfs():
+def test_potential_of_cached_values_is_that_of_pyscf():
     """Coulomb, exchange and exchange-correlation matrices of this package, closed-shell and spin-polarised."""
     mol = ShieldingLevel(cartesian=False).molecule(WATER)
     for spin in (0, 1):
@@ -407,7 +407,7 @@ def test_without_a_gpu():
 # Energies
 
 
-def test_energies_and_forces_are_the_calculators():
+def test_energies_and_forces_are_those_of_the_calculator():
     rng = np.random.default_rng(0)
     atoms = Atoms(
         "Cu3Au", rng.normal(size=(4, 3)) * 1.5, info={"seed": 5, "binding_energy": -1.0}, pbc=True, cell=[30] * 3
@@ -551,7 +551,7 @@ def test_workers_give_the_same(frames, tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_shards_are_the_whole(frames, tmp_path):
+def test_shards_make_up_the_whole(frames, tmp_path):
     whole, parts = tmp_path / "whole.extxyz", [tmp_path / f"part{number}.extxyz" for number in (1, 2)]
     assert label(frames, whole) == 0
     for number, part in enumerate(parts, start=1):

@@ -35,7 +35,7 @@ def topology(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["md.lammpstrj", "dump.0", "MD.DUMP", "a.lammps", "none", "md.lammpstrj.gz"])
-def test_types_are_no_elements(tmp_path, topology, name):
+def test_types_are_not_elements(tmp_path, topology, name):
     text = (dump(rows()) + dump(rows(POS * 1.1, (1, 2, 3, 0)), step=10)).encode()
     (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     for read in (lambda: list(Frames.open(tmp_path / name)), lambda: list(read_atoms([tmp_path / name]))):

@@ -280,13 +280,13 @@ class SchNetBlock(nn.Module):
     ],
     ids=str,
 )
-def test_what_cannot_be_used_is_refused_in_a_line(conv, arguments, message):
+def test_unusable_layers_are_refused_in_one_line(conv, arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         make(conv, **arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_ways_to_name_a_layer_are_the_same(clusters):
+def test_ways_to_name_a_layer_are_equivalent(clusters):
     z, pos, batch = clusters
     arguments = {"heads": 2, "concat": False}
     named = make(PYG + "GATv2Conv", conv_args=arguments)
@@ -355,7 +355,7 @@ def test_a_file_that_names_anything_but_a_layer_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-def test_what_cannot_be_saved_says_so(tmp_path):
+def test_unsavable_models_raise_an_error(tmp_path):
     class Local(GCNConv):
         pass
 
@@ -367,7 +367,7 @@ def test_what_cannot_be_saved_says_so(tmp_path):
         save_model(make(PYG + "GINEConv", conv_args={"nn": nn.Linear(8, 8)}), tmp_path)
 
 
-def test_adapter_tells_distance_from_closeness():
+def test_adapter_distinguishes_distance_from_closeness():
     """A custom layer requests distances as SchNet's layers do: by a cutoff in its constructor."""
 
     class Near(nn.Module):
@@ -385,7 +385,7 @@ def test_adapter_tells_distance_from_closeness():
     assert LayerAdapter(GATv2Conv, {"edge_dim": None}, KIND).inputs == ("edge_index",)
 
 
-def test_a_model_that_is_no_whole_one_of_pyg():
+def test_a_model_that_is_not_a_complete_one_of_pyg():
     class Other(nn.Module):
         def forward(self, z, pos, batch):
             return pos.sum()
@@ -474,7 +474,7 @@ def test_layers_are_compared(tmp_path, capsys):
             write_run(tmp_path / "full", name, "shielding", fold, mae + fold)
     arguments = ["reproduce", "layers", "--only", *names, "--folds", "2", "--out", str(tmp_path)]
     assert main(arguments) == 0
-    assert "6 trainings, 6 of them already finished" in capsys.readouterr().out
+    assert "6 training runs, 6 of them already finished" in capsys.readouterr().out
     header, *lines = csv.reader((tmp_path / "results.csv").read_text().splitlines())
     rows = {(line[0], line[1]): dict(zip(header, line, strict=True)) for line in lines}
     assert rows["energy", "GCNConv"]["MAE"] == "6.00" and rows["shielding", "ShellConv"]["MAE"] == "4.50 ± 0.71"
@@ -497,7 +497,7 @@ def test_measuring_the_speed_leaves_the_model_as_it_was(clusters):
     assert model.eval()(z, pos.float(), batch).equal(before)
 
 
-def test_every_layer_has_trainings_and_the_ten_are_among_them():
+def test_every_layer_has_training_runs_and_the_ten_are_among_them():
     options = ReproduceLayersOptions(epochs=7, folds=2, out="x")
     made = layers.trainings(layers.TEN, layers.TARGETS, options)
     assert len(layers.TEN) == 10 and len(made) == 30 and len({training.name for training in made}) == 30
@@ -506,7 +506,7 @@ def test_every_layer_has_trainings_and_the_ten_are_among_them():
 
 
 @pytest.mark.parametrize("target", layers.TARGETS)
-def test_layers_that_tell_shells_apart_are_trained_on_every_pair(target, tmp_path):
+def test_layers_that_distinguish_shells_are_trained_on_every_pair(target, tmp_path):
     options = {"train_clusters": 20, "epochs": 1, "shielding_epochs": 1, "folds": 1, "channels": 8, "num_layers": 1}
     (training,) = layers.trainings(["RGCNConv"], [target], ReproduceLayersOptions(**options, out="x"))
     assert main([*training.arguments(tmp_path), "--trainer.logger", "false"]) == 0

@@ -52,7 +52,7 @@ MISTAKES = {
     "evaluate runs": "did you mean runs/training?",
     "calibrate gallium": "not the folder of a run",
     "compare-dft empty md.extxyz": "no candidates.extxyz",
-    "info empty": "an empty folder",
+    "info empty": "the folder is empty",
     "info nothere": "no such file",
     "info table.csv": "table.csv: neither content nor name",
     "info recipe.yaml": "recipe.yaml: neither content nor name",

@@ -1,4 +1,4 @@
-"""Recipes and shipped data by name, and recipes written for own files."""
+"""Recipes and shipped data by name, and recipes written for a user's files."""
 
 from itertools import islice
 
@@ -144,7 +144,7 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err
 
 
-def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
+def test_shipped_files_are_used_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["recipes"]) == 0 and main(["models"]) == 0
     said = capsys.readouterr().out

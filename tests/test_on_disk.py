@@ -256,7 +256,7 @@ def test_offsets_of_blocks_are_those_of_all_clusters():
 
 
 @pytest.mark.filterwarnings("ignore:.*different zeros")
-def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypatch):
+def test_index_is_kept_and_rebuilt_for_another_file(store, tmp_path, monkeypatch):
     copy = tmp_path / "copy.h5"
     copy.write_bytes(store.read_bytes())
     first = OnDiskClusters(copy, "binding")
@@ -274,14 +274,14 @@ def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypat
     assert OnDiskClusters(copy, "binding").fingerprint == again.fingerprint
 
 
-def test_a_compressed_store_works_and_is_warned_of(frames, tmp_path, in_memory):
+def test_a_compressed_store_works_and_gives_a_warning(frames, tmp_path, in_memory):
     write_store(tmp_path / "small.h5", Frames.open(frames, **LABELS))
     with pytest.warns(UserWarning, match="convert --uncompressed"):
         dataset = OnDiskClusters(tmp_path / "small.h5", "binding", references="fit", **KEYS)
     assert_same(batches_of(dataset)[[5, 2]], batches_of(in_memory)[[5, 2]])
 
 
-def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
+def test_unusable_input_is_reported_in_one_line(store, frames, tmp_path):
     whole = store.read_bytes()
     (tmp_path / "half.h5").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.h5").write_text("no frames")
@@ -298,7 +298,7 @@ def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
     for path, words, arguments in (
         (store, r"no property 'energy'; found per frame: binding, segment, temperature", {}),
         (store, r"no property 'stress' per atom; .* per atom: forces, softness", {"keep_atoms": ["stress"]}),
-        (store, r"no reference energy for Na; given are Ga", {"references": {"Ga": -1.0}}),
+        (store, r"no reference energy for Na, only for Ga", {"references": {"Ga": -1.0}}),
         (broken, r"frame 7: 'binding' is nan", {}),
         (tmp_path / "half.h5", r"cannot be read .*truncated", {}),
         (tmp_path / "text.h5", r"cannot be read", {}),

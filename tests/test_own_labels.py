@@ -1,4 +1,4 @@
-"""Labels are read as people have them, each for its structure; what is missing or ambiguous is named."""
+"""Labels are read in the forms in which users have them; missing and ambiguous ones are named."""
 
 import os
 import warnings
@@ -147,7 +147,7 @@ def test_structures_without_a_row_are_listed_on_request(tmp_path, folder):
     assert energies(dataset) == ALL[:7] + ALL[8:] and [bad.file for bad in dataset.skipped] == [str(folder / "7.xyz")]
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_files_of_one_name_are_distinguished_by_their_folders(tmp_path):
     for number in range(3):
         (tmp_path / f"run{number}").mkdir()
         write_extxyz(tmp_path / f"run{number}" / "final.xyz", [cluster(3 + number)])
@@ -178,7 +178,7 @@ def test_key_value_pairs_and_data_of_a_database(tmp_path):
 
 @pytest.mark.parametrize("key", ["energy", "forces"])
 def test_labels_that_contradict_the_results_of_a_calculator(tmp_path, key):
-    """A frame with an old label beside another result of a calculation says which ones differ."""
+    """The message names an old label that differs from the result of a calculation, and both values."""
     frames = [cluster() for _ in range(2)]
     for frame in frames:
         frame.calc = SinglePointCalculator(frame, energy=-2.0, forces=np.zeros((3, 3)))
@@ -679,7 +679,7 @@ def test_a_unit_is_that_of_the_value_before_it(tmp_path):
         (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
         return energies(ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs))
 
-    unclear = "'Ha' follows 'E', so that the unit of 'energy' is open; write it after that"
+    unclear = "'Ha' follows 'E', so the unit of 'energy' is unclear; write it after 'energy'"
     for other in ("energy=-100.0 E=-3.5 Ha", "E=-3.5 Ha energy=-100.0"):
         refused(lambda other=other: energy(other), "a.xyz, frame 0: ", unclear)
         assert energy(other, "E", energy_unit="Hartree") == pytest.approx([-95.23985])

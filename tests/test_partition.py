@@ -60,7 +60,7 @@ def test_pieces_from_a_block_on(files):
     assert found == [(0, number) for number in range(5, 9)] + [(1, number) for number in range(9)]
 
 
-def test_what_cannot_be_cut_is_one_piece(files):
+def test_files_that_cannot_be_divided_are_one_piece(files):
     frames = Frames.open([files / "a.extxyz.xz", files / "a.traj"], block_size=BLOCK)
     assert [frames.pieces(BLOCKS, file) for file in (0, 1)] == [[Piece(0)], [Piece(1)]]
 

@@ -50,7 +50,7 @@ def test_folders_on_the_command_line(folder, tmp_path, capsys):
     assert block.origin is not None and block.origin[0][10].endswith("au10.xyz")
 
 
-def test_what_is_no_structure_is_left_out_with_its_count(folder):
+def test_files_without_structures_are_left_out_and_counted(folder):
     (folder / ".hidden.xyz").write_text("1\n\nAu 0 0 0\n")
     (folder / "README.md").write_text("# Gold\n")
     (folder / "energies.csv").write_text("file,energy\nau0.xyz,1\n")
@@ -160,7 +160,7 @@ def test_a_comment_of_xyz_identifies_no_other_format(tmp_path, comment):
     ("name", "text"),
     [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A"), ("e.data", "0.1 0.2\n")],
 )
-def test_what_is_no_format(tmp_path, name, text):
+def test_unknown_formats(tmp_path, name, text):
     Path(tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="neither content nor name identifies a format of structures"):
         file_format(tmp_path / name)

@@ -114,7 +114,7 @@ def test_forms_of_input(clusters):
     assert predict([]).energy.shape == (0,)
 
 
-def test_far_off_the_origin(clusters):
+def test_far_from_the_origin(clusters):
     z, pos, ptr = clusters
     predict = Predictor(dart())
     expected = predict(z, pos, ptr).energy
@@ -168,7 +168,7 @@ def test_unknown_elements(clusters):
         Predictor(model)([Icosahedron("Cu", 2)])
 
 
-def test_shapes_that_do_not_belong_together(clusters):
+def test_inconsistent_shapes(clusters):
     z, pos, ptr = clusters
     predict = Predictor(dart())
     with pytest.raises(ValueError, match=r"without ptr, .* got z \[130\] and pos \[130, 3\]"):

@@ -61,7 +61,7 @@ def test_gallium_by_name(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_figures_of_the_gallium_card():
+def test_errors_of_the_gallium_card():
     notes = json.loads((SHIPPED / "gallium" / "model.json").read_text())["notes"]
     dataset = GalliumClusters()
     split = group_split(dataset.groups, seed=notes["split_seed"])
@@ -123,7 +123,7 @@ def names_of_clusters(dataset: SodiumShielding) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SODIUM)
-def test_figures_of_the_sodium_cards(name):
+def test_errors_of_the_sodium_cards(name):
     """The clusters of the split are stored by name, so that errors do not change when the data set grows."""
     notes, card = Run(name).notes, Run(name).card.read_text()
     dataset = SodiumShielding(subset="all_sizes")
@@ -166,7 +166,7 @@ FORCES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORCES)
-def test_figures_of_the_cards_of_forces(name):
+def test_errors_of_the_cards_of_forces(name):
     data, is_hot = FORCES[name]
     notes = json.loads((SHIPPED / name / "model.json").read_text())["notes"]
     model, dataset = load_model(name), data(subset="forces_minima")
@@ -196,7 +196,7 @@ def test_gallium_screening_by_name():
 
 
 @pytest.mark.slow
-def test_figures_of_the_gallium_screening_card():
+def test_errors_of_the_gallium_screening_card():
     folder = SHIPPED / "gallium-screening"
     notes = json.loads((folder / "model.json").read_text())["notes"]
     model, quenched = load_model("gallium-screening"), "quench_binding_energy"

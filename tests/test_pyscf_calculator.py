@@ -53,7 +53,7 @@ def test_frames_that_cannot_be_calculated_are_refused_in_one_line(tmp_path, caps
     pytest.importorskip("pyscf", reason="needs the extra dft")
     assert calculator_problem("pyscf", dimer()) is None
     assert calculator_problem("pyscf", dimer(charge=1, multiplicity=2)) is None
-    assert "21 electrons are odd" in calculator_problem("pyscf", dimer(charge=1))
+    assert "odd number of electrons (21)" in calculator_problem("pyscf", dimer(charge=1))
     assert "no basis functions def2-svp for U" in calculator_problem("pyscf", dimer("NaU"))
     write_extxyz(tmp_path / "ion.extxyz", [dimer(charge=1)])
     out = str(tmp_path / "out.extxyz")

@@ -165,7 +165,7 @@ def test_moves_keep_the_atoms(seed):
         assert np.abs(moved.positions - minimum.positions).max() > 0.05
 
 
-def test_swapped_atoms_are_of_two_elements_and_on_the_same_places():
+def test_swapped_atoms_are_of_two_elements_at_the_same_positions():
     minimum = random_compact(CU10, np.random.default_rng(0))
     moved = swapped(minimum, np.random.default_rng(1))
     places = {tuple(place) for place in minimum.positions}
@@ -191,7 +191,7 @@ def test_sound_clusters():
     assert not _is_sound(far) and not _is_sound(near)
 
 
-def test_places_of_the_elements_tell_minima_apart_and_mirror_images_do_not():
+def test_arrangements_of_elements_are_distinct_minima_and_mirror_images_are_not():
     cluster = random_compact(CU10, np.random.default_rng(0))
     other = swapped(cluster, np.random.default_rng(0))
     here, there = distances_by_elements(cluster), distances_by_elements(other)
@@ -249,7 +249,7 @@ def test_a_composition_in_two_orders_has_the_same_minima():
     assert sorted(round(atoms.get_all_distances().max(), 1) for atoms in found) == [2.4, 4.4]
 
 
-def test_a_search_goes_on_from_its_file(tmp_path):
+def test_a_search_resumes_from_its_file(tmp_path):
     compositions, count = all_compositions(["Cu", "Au"], [7, 8]), 6
     whole = FrameLog(tmp_path / "whole.extxyz", {})
     for atoms in quench(compositions, ClusterEMT(), count, settings=SHORT):
@@ -274,7 +274,7 @@ class Failing(ClusterEMT):
 
 
 @pytest.mark.parametrize("error", [CalculationFailed, RuntimeError])
-def test_a_calculator_that_fails_costs_a_try_only(error, monkeypatch):
+def test_a_calculator_that_fails_costs_only_one_attempt(error, monkeypatch):
     monkeypatch.setattr(Failing, "error", error)
     assert len(list(quench([{"Cu": 6, "Au": 4}], Failing(), 4))) == 4
 
@@ -314,9 +314,9 @@ def test_calculators_by_name():
         ("gupta", ["Cu", "Au"], "one element"),
         ("gupta", ["Ga"], "not Ga"),
         ("vasp", ["Cu"], "gupta, emt"),
-        ("no.module:Class", ["Cu"], "cannot be made"),
-        ("ase.calculators.lj:Nothing", ["Cu"], "cannot be made"),
-        ("collections:OrderedDict", ["Cu"], "no ASE calculator"),
+        ("no.module:Class", ["Cu"], "cannot be created"),
+        ("ase.calculators.lj:Nothing", ["Cu"], "cannot be created"),
+        ("collections:OrderedDict", ["Cu"], "not an ASE calculator"),
     ):
         with pytest.raises(InputError, match=told):
             named_calculator(name, elements)
@@ -331,7 +331,7 @@ def test_without_tblite_the_extra_is_named(monkeypatch):
 # Growing file
 
 
-def test_log_recovers_whole_frames_and_cuts_what_is_left(tmp_path):
+def test_log_recovers_complete_frames_and_removes_the_rest(tmp_path):
     path = tmp_path / "frames.extxyz"
     frames = [Atoms("CuAu", np.random.default_rng(n).normal(size=(2, 3)), info={"name": f"ü{n}"}) for n in range(3)]
     log = FrameLog(path, {"seed": 0})
@@ -381,7 +381,7 @@ def minima(tmp_path_factory) -> Path:
     return out
 
 
-def test_search_tells_how_far_it_is(minima, tmp_path, capsys):
+def test_search_reports_its_progress(minima, tmp_path, capsys):
     assert main(search(tmp_path / "minima.extxyz", "--count", "3")) == 0
     output = capsys.readouterr()
     found = {atoms.get_chemical_formula() for atoms in ase.io.read(tmp_path / "minima.extxyz", ":")}
@@ -491,7 +491,7 @@ class Never(ClusterEMT):
             raise CalculationFailed("no licence")
 
 
-def test_a_search_that_finds_nothing_says_so(tmp_path, capsys):
+def test_a_search_that_finds_nothing_raises_an_error(tmp_path, capsys):
     command = ["generate", "quench", "--formula", "Cu4", "--calculator", f"{__name__}:Never", "--count", "1"]
     assert "no minimum was found: the calculator failed" in refused([*command, "--out", tmp_path / "q.xyz"], capsys)
     assert not (tmp_path / "q.xyz").exists()

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes gives what one process gives, whatever is lost on the way."""
+"""A Ray cluster of two nodes gives the results of one process, whatever is lost on the way."""
 
 import os
 import signal
@@ -125,7 +125,7 @@ def test_ray_gives_what_one_process_gives(folder, cluster, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsys):
+def test_a_run_stopped_by_a_bad_frame_resumes(folder, cluster, tmp_path, capsys):
     out = tmp_path / "out.extxyz"
     arguments = [word for word in on_cluster(cluster, folder, out) if word not in ("--on-bad", "skip")]
     assert main(arguments) == 2
@@ -257,7 +257,7 @@ class SizeLabeller:
 
 
 @pytest.mark.slow
-def test_a_lost_worker_loses_the_frame_in_hand(cluster, tmp_path):
+def test_a_lost_worker_loses_only_its_current_frame(cluster, tmp_path):
     labeller = SizeLabeller(tmp_path / "killed")
     frames = [Atoms(f"Cu{size}") for size in (1, 2, 3, 4, 5)]
     found = sorted(label_on_ray(frames, labeller, address=cluster.address), key=lambda item: item[0])

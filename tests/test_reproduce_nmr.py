@@ -74,7 +74,7 @@ def verdicts(found) -> dict[str, bool | None]:
     return {finding.statement.split("(")[0].strip(" ."): finding.holds for finding in found}
 
 
-def test_rows_hold_the_figures_of_the_paper():
+def test_rows_contain_the_values_of_the_paper():
     paper = {row.method.name: row.method.paper_rmse for row in nmr.rows(69) if row.method.paper_rmse}
     assert paper == {
         "lasso_coordination": 37.6,
@@ -87,14 +87,14 @@ def test_rows_hold_the_figures_of_the_paper():
     assert [row.method.a for row in nmr.rows(69) if row.table == "Trade-off"] == [0, 0.3, 1, 3, 10]
 
 
-def test_learning_curve_is_of_numbers_that_there_are():
+def test_learning_curve_has_only_available_numbers():
     def numbers(clusters):
         return [r.divisions[0].most for r in nmr.rows(clusters) if r.table == nmr.CURVE and r.method.variables is None]
 
     assert numbers(69) == [10, 20, None] and numbers(200) == [10, 20, 40, 80, None]
 
 
-def test_each_training_is_made_once_and_says_all_of_itself():
+def test_each_training_run_occurs_once_with_all_its_options():
     rows = nmr.rows(69)
     made = nmr.trainings(rows, shipped_recipe("sodium_node_schnet.yaml"), 2, 30)
     assert len({training.name for training in made}) == len(made) == 2 * (6 * (5 + 1) + 3 * 5 + 2 * 5)
@@ -111,7 +111,7 @@ def test_each_training_is_made_once_and_says_all_of_itself():
 
 
 def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
-    """The Lasso and the trainings have the same test sets, so that errors can be paired."""
+    """The Lasso and the training runs have the same test sets, so that errors can be paired."""
     rows = [Row(nmr.CURVE, lasso("populations"), (Division(1), Division(1, 10)))]
     nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     whole, few = (
@@ -219,7 +219,7 @@ def test_findings_on_models_are_denied(tmp_path):
     assert "lower in 0 of 3 parts" in denied.figures
 
 
-def test_a_finding_says_where_the_largest_sizes_disagree(tmp_path):
+def test_a_finding_states_where_the_largest_sizes_disagree(tmp_path):
     folds = results_of(tmp_path / "a", {schnet(): off(20), lasso("coordination"): off(30)})
     sizes = results_of(tmp_path / "b", {schnet(): off(30), lasso("coordination"): off(20)}, nmr.SIZES_TABLE)
     finding = next(f for f in findings([*folds, *sizes]) if f.statement.startswith("NodeSchNet with MSE is better"))
@@ -376,10 +376,10 @@ def test_shieldings_that_cannot_be_learned():
 def test_wrong_arguments(tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     assert main(["reproduce", "nmr", "--only", "nosuch", *out]) == 2
-    assert "--only 'nosuch' is in no table; there are Split of the paper" in capsys.readouterr().err
+    assert "--only 'nosuch' is not in any table; choose from Split of the paper" in capsys.readouterr().err
     assert main(["reproduce", "nmr", "--epochs", "0", *out]) == 2
     assert main(["reproduce", "nosuch", *out]) == 2
-    assert "no paper 'nosuch'; give dart, nmr, layers first" in capsys.readouterr().err
+    assert "no paper 'nosuch'; choose one of dart, nmr, layers" in capsys.readouterr().err
 
 
 @pytest.mark.slow

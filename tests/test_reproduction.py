@@ -31,7 +31,7 @@ def write_run(folder: Path, name: str, overall: tuple[float, float, int], by_siz
     (run / "finished.json").write_text(json.dumps({"seconds": 120.0}))
 
 
-def test_rows_hold_the_figures_of_the_paper():
+def test_rows_contain_the_values_of_the_paper():
     paper = {row.label: row.paper for row in dart.rows() if row.paper}
     assert paper["DART"] == (3.59, 4.55) and paper["BPSF-HDNN"] == (2.4, 3.03) and paper["DART, Ga70"] == (4.71, 5.96)
     assert paper["DART without K and L"] == (4.29, 5.45) and paper["DART, 57, 60, 66"] == (4.34, 5.58)
@@ -42,7 +42,7 @@ def test_rows_hold_the_figures_of_the_paper():
     }
 
 
-def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
+def test_errors_of_several_sizes_are_combined_from_those_of_each(tmp_path):
     sizes = {46: (2.0, 3.0, 10), 57: (4.0, 5.0, 30), 60: (1.0, 1.5, 5)}
     write_run(tmp_path, "dart_without_46_57_60", (3.22, 4.33, 45), sizes)
     row = dart.Row("Table 3", "two", "dart_without_46_57_60", (46, 57))
@@ -53,7 +53,7 @@ def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
         dart.results([row], tmp_path, 2)
 
 
-def test_all_seeds_that_are_there_count(tmp_path):
+def test_all_available_seeds_count(tmp_path):
     row = next(row for row in dart.rows() if row.label == "DART")
     for seed, mae in enumerate((3.0, 4.0, 5.0)):
         write_run(tmp_path, "dart", (mae, mae + 1, 45), seed=seed)
@@ -61,7 +61,7 @@ def test_all_seeds_that_are_there_count(tmp_path):
     assert result.mae == (3.0, 4.0, 5.0) and result.rmse == (4.0, 5.0, 6.0)
 
 
-def test_findings_are_confirmed_or_denied_by_the_figures(tmp_path):
+def test_findings_are_confirmed_or_rejected_by_the_errors(tmp_path):
     names = ("DART", "BPSF-HDNN", "DART without K", "DART without L", "DART without interaction")
     chosen = [row for row in dart.rows() if row.table == "Table 2" and row.label in names]
     for row, mae in zip(chosen, (2.0, 4.0, 5.0, 6.0, 13.0), strict=True):
@@ -80,7 +80,7 @@ def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, caps
         write_run(tmp_path / "full", "dart_without_k", (mae, 5.0, 587), seed=seed)
     arguments = ["reproduce", "dart", "--only", "dart_without_k", "--seeds", "2", "--out", str(tmp_path)]
     assert main(arguments) == 0
-    assert "2 trainings, 2 of them already finished" in capsys.readouterr().out
+    assert "2 training runs, 2 of them already finished" in capsys.readouterr().out
     header, line = (tmp_path / "results.csv").read_text().splitlines()
     assert header.startswith("table,row,paper MAE,paper RMSE")
     assert line.startswith("Table 2,DART without K,4.06,5.16,656,3.80 ± 0.28,5.00 ± 0.00,587,3,2,2,")
@@ -121,7 +121,7 @@ def test_another_recipe_is_not_mixed_with_existing_runs(tmp_path):
         run_trainings([Training("b", tmp_path / "nosuch.yaml")], tmp_path)
 
 
-def test_the_papers_own_data_are_named_in_every_training(tmp_path):
+def test_the_papers_own_data_are_named_in_every_training_run(tmp_path):
     made = dart.trainings(["dart", "hdnn", "dart_without_46_57_60"], tmp_path / "a", tmp_path / "b", gnc=tmp_path)
     for training in made:
         assert "pyg_clusters.datasets.GNC" in training.options and str(tmp_path) in training.options
@@ -131,7 +131,7 @@ def test_the_papers_own_data_are_named_in_every_training(tmp_path):
     assert {row.table for row in dart.rows(gnc=True)} == {"Table 2", "Section 3.2", "Table 3"}
 
 
-def test_terminated_it_stops_its_trainings(tmp_path):
+def test_termination_stops_the_training_runs(tmp_path):
     def work():
         os.setpgid(0, 0)
         forkserver._forkserver._forkserver_pid = None  # the one of this process starts no training of a fork

@@ -185,11 +185,11 @@ def test_resumed_equals_uninterrupted(recipe, finished, tmp_path):
 
 
 def test_noise_on_the_positions_is_that_of_the_step(recipe, finished, tmp_path):
-    shaken, again = tmp_path / "shaken", tmp_path / "again"
-    for run in (shaken, again):
+    perturbed, again = tmp_path / "perturbed", tmp_path / "again"
+    for run in (perturbed, again):
         arguments = ["--out", str(run), "--model.position_noise", "0.1", "--trainer.max_epochs", "2"]
         assert main(["train", "--config", str(recipe), *arguments]) == 0
-    losses = [read_columns(run / "metrics.csv")["train_mae"].tolist() for run in (shaken, again, finished)]
+    losses = [read_columns(run / "metrics.csv")["train_mae"].tolist() for run in (perturbed, again, finished)]
     assert losses[0] == losses[1] and losses[0][0] != losses[2][0]
 
 
@@ -211,7 +211,7 @@ def test_energies_are_refused(recipe, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_shieldings_are_no_energies(finished, frames, tmp_path, capsys):
+def test_shieldings_are_not_energies(finished, frames, tmp_path, capsys):
     assert main(["screen", str(finished), str(frames), "--out", str(tmp_path / "screening")]) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1 and "it is not an energy model" in error
@@ -271,7 +271,7 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     assert re.search(rf"atoms\W+{used}\W", captured.out)
 
 
-def test_shifts_are_no_shieldings(finished, recipe, frames, tmp_path, capsys):
+def test_shifts_are_not_shieldings(finished, recipe, frames, tmp_path, capsys):
     """A shift is the shielding of a standard minus that of the atom: its sign is the other."""
     clusters = read(frames, ":")
     for atoms in clusters:
@@ -290,7 +290,7 @@ def test_shifts_are_no_shieldings(finished, recipe, frames, tmp_path, capsys):
     ]
     assert "the target 'Na_shift' is a chemical shift by its name" in refused(train, capsys)
     spectrum = ["spectrum", finished, tmp_path / "shifts.extxyz", "--target", "Na_shift", "--out", tmp_path / "s"]
-    assert "--target is 'Na_shift', a shift by its name; give a shielding" in refused(spectrum, capsys)
+    assert "--target is 'Na_shift', a chemical shift by its name; give the shielding" in refused(spectrum, capsys)
     assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "Na_shift"]) == 0
     assert "warning: the labels decrease where the predicted shieldings increase" in "".join(capsys.readouterr())
     assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "sigma"]) == 0

@@ -27,7 +27,7 @@ def stable(tmp_path_factory) -> SodiumShielding:
 FILES = {file for files in SodiumShielding.SUBSETS.values() for file in files}
 
 
-def test_card_is_true_of_its_files():
+def test_card_matches_its_files():
     card = Card.load(FOLDER / "card.yaml")
     assert set(card.files) == {file.name for file in FOLDER.glob("*.extxyz")} == FILES
     assert card.licence == "CC-BY-4.0" and "GIAO" in card.level_of_theory

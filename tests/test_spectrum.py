@@ -79,7 +79,7 @@ def test_invalid_spectra():
     ):
         with pytest.raises(InputError, match=message):
             broaden(*arguments)
-    with pytest.raises(InputError, match="some of them positive"):
+    with pytest.raises(InputError, match="at least one positive"):
         broaden([1.0], 5.0, weights=[0.0])
     axis = shift_axis([0.0], 5.0)
     for shift in (axis[0] - 0.1, axis[-1] + 0.1, np.nan):

@@ -10,7 +10,7 @@ def everything(split):
     return torch.cat([split.train, split.val, split.test]).sort().values
 
 
-def test_random_split_has_each_cluster_once_in_the_shares_asked_for():
+def test_random_split_has_each_cluster_once_in_the_requested_fractions():
     split = random_split(1000, (0.7, 0.2, 0.1), seed=3)
     assert [split.train.numel(), split.val.numel(), split.test.numel()] == [700, 200, 100]
     assert everything(split).equal(torch.arange(1000))
@@ -29,7 +29,7 @@ def test_splits_follow_their_own_seed_only():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_group_split_keeps_groups_whole_and_shares_near(seed):
+def test_group_split_keeps_groups_whole_and_fractions_close(seed):
     generator = np.random.default_rng(seed)
     sizes = generator.integers(1, 40, size=60)
     groups = generator.permutation(np.repeat(np.arange(60) * 7, sizes))

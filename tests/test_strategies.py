@@ -151,7 +151,7 @@ def test_radii_are_those_of_the_model_or_of_its_element():
     assert radii_of(without) == pytest.approx([radius * 1.66 / 1.22 for radius in GALLIUM_RADII])
 
 
-def test_distances_of_an_alloy_tell_its_homotops_apart():
+def test_distances_of_an_alloy_distinguish_its_homotops():
     """Gold in the middle of a chain of copper, the same in another order of the atoms, and gold at the end."""
     chain = np.array([[0.0, 0.0, 2.5 * n] for n in range(3)])
     z, pos = np.array([[29, 79, 29], [79, 29, 29], [79, 29, 29]]), np.stack([chain, chain[[1, 0, 2]], chain])

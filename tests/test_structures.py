@@ -230,7 +230,7 @@ def flat(*clusters: Atoms) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def shaken() -> list[Atoms]:
+def perturbed() -> list[Atoms]:
     """Clusters near a minimum."""
     clusters = [Icosahedron("Na", 2, latticeconstant=5.0), Octahedron("Na", 4, cutoff=1, latticeconstant=5.0)]
     clusters += [Atoms("Na3", sblda(3, rng=np.random.default_rng(0))), Atoms("Na")]
@@ -239,36 +239,36 @@ def shaken() -> list[Atoms]:
     return clusters
 
 
-def test_relax_finds_the_minima_that_ase_finds(shaken):
-    relaxed = relax(Gupta("Na"), *flat(*shaken), fmax=1e-3)
+def test_relax_finds_the_minima_that_ase_finds(perturbed):
+    relaxed = relax(Gupta("Na"), *flat(*perturbed), fmax=1e-3)
     assert relaxed.converged.all() and (relaxed.fmax <= 1e-3).all()
-    for atoms, energy in zip(shaken, relaxed.energy.tolist(), strict=True):
+    for atoms, energy in zip(perturbed, relaxed.energy.tolist(), strict=True):
         copy = atoms.copy()
         copy.calc = GuptaCalculator("Na")
         BFGS(copy, logfile=None).run(fmax=1e-3)
         assert energy == pytest.approx(copy.get_potential_energy(), abs=1e-4)
-    energy, forces = energy_and_forces(Gupta("Na"), *flat(*shaken)[:1], relaxed.pos, flat(*shaken)[2])
+    energy, forces = energy_and_forces(Gupta("Na"), *flat(*perturbed)[:1], relaxed.pos, flat(*perturbed)[2])
     torch.testing.assert_close(energy, relaxed.energy)
     assert float(forces.norm(dim=1).max()) == pytest.approx(float(relaxed.fmax.max()))
 
 
-def test_relax_batched_equals_one_by_one_in_any_order(shaken):
-    together = relax(Gupta("Na"), *flat(*shaken))
+def test_relax_batched_equals_one_by_one_in_any_order(perturbed):
+    together = relax(Gupta("Na"), *flat(*perturbed))
     assert len(set(together.steps.tolist())) > 2
     first = 0
-    for number, atoms in enumerate(shaken):
+    for number, atoms in enumerate(perturbed):
         alone = relax(Gupta("Na"), *flat(atoms))
         assert alone.steps[0] == together.steps[number]
         torch.testing.assert_close(alone.energy[0], together.energy[number])
         torch.testing.assert_close(alone.pos, together.pos[first : first + len(atoms)], rtol=0, atol=1e-6)
         first += len(atoms)
-    backwards = relax(Gupta("Na"), *flat(*(atoms[::-1] for atoms in shaken[::-1])))
+    backwards = relax(Gupta("Na"), *flat(*(atoms[::-1] for atoms in perturbed[::-1])))
     torch.testing.assert_close(backwards.pos.flip(0), together.pos, rtol=0, atol=1e-6)
     torch.testing.assert_close(backwards.energy.flip(0), together.energy)
 
 
-def test_unconverged_relaxations_are_marked(shaken):
-    z, pos, batch = flat(*shaken)
+def test_unconverged_relaxations_are_marked(perturbed):
+    z, pos, batch = flat(*perturbed)
     before, left = pos.clone(), []
     relaxed = relax(Gupta("Na"), z, pos, batch, max_steps=2, progress=left.append)
     assert relaxed.converged.tolist() == [False, False, False, True]
@@ -281,14 +281,14 @@ def test_unconverged_relaxations_are_marked(shaken):
     assert nothing.energy.numel() == 0
 
 
-def test_relax_leaves_a_cluster_without_finite_forces(shaken):
+def test_relax_leaves_a_cluster_without_finite_forces(perturbed):
     coincident = Atoms("Na2", np.zeros((2, 3)))
-    relaxed = relax(Gupta("Na"), *flat(coincident, shaken[0]))
+    relaxed = relax(Gupta("Na"), *flat(coincident, perturbed[0]))
     assert relaxed.converged.tolist() == [False, True]
     assert relaxed.steps[0] == 0 and not relaxed.fmax[0].isfinite()
 
 
-def test_relax_in_single_precision(shaken):
-    z, pos, batch = flat(*shaken)
+def test_relax_in_single_precision(perturbed):
+    z, pos, batch = flat(*perturbed)
     relaxed = relax(Gupta("Na"), z, pos.float(), batch)
     assert relaxed.pos.dtype == torch.float32 and relaxed.converged.all()

@@ -622,7 +622,7 @@ def test_the_split_of_a_paper_holds_no_copies_together(dataset):
         ClusterDataModule(dataset, split="paper", copies_together=True)
 
 
-def test_energies_per_atom_are_warned_of(recipe, frames, tmp_path, capsys):
+def test_energies_per_atom_give_a_warning(recipe, frames, tmp_path, capsys):
     """Under a name that does not tell: -2.5 eV per atom in clusters of 5 to 11 atoms."""
     clusters = ase.io.read(frames, ":")
     for number, atoms in enumerate(clusters):

@@ -1,4 +1,4 @@
-"""Mixed precision and ``torch.compile`` as options of a training."""
+"""Mixed precision and ``torch.compile`` as options of a training run."""
 
 import numpy as np
 import pytest

@@ -239,5 +239,5 @@ def test_a_deeply_nested_configuration(tmp_path, nested):
 
 def test_an_ensemble_of_itself(tmp_path):
     save_ensemble(tmp_path, [tmp_path, tmp_path])
-    with pytest.raises(InputError, match="has no trained model"):
+    with pytest.raises(InputError, match="contains no trained model"):
         load_model(tmp_path)

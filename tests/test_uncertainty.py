@@ -143,7 +143,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("num", [19, 100])
-def test_coverage_is_at_least_what_is_asked_for_on_exchangeable_data(num):
+def test_coverage_is_at_least_the_requested_one_on_exchangeable_data(num):
     """Coverage of a new score over many draws is ceil((n + 1) c) / (n + 1), whatever the distribution."""
     rng = np.random.default_rng(0)
     repeats, coverage = 4000, 0.9
@@ -231,7 +231,7 @@ def test_flags_list_what_the_training_set_lacks():
     flags = known.flags(*flat([larger, short, far, alien, cluster, shuffled]))
     assert flags[0].startswith("size 55 outside 13 to 13") and "counts of 100 %" in flags[0]
     assert "distance 1.50 Å below" in flags[1]
-    assert "from its nearest, above" in flags[2]
+    assert "from its nearest neighbour, above" in flags[2]
     assert flags[3] == "Na not seen" and flags[4] == ""
     assert "counts of" in flags[5]
     again = OutOfRangeFlagger(**json.loads(json.dumps(asdict(known))))
@@ -516,7 +516,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
         (["calibrate", ensemble / "run", "--spread", "last_layer"], "has its own spread"),
         ([*recipe, "--ensemble", "one", "--out", tmp_path / "e"], "--ensemble needs a whole number, got 'one'"),
         ([*recipe, "--ensemble", "1", "--out", tmp_path / "e"], "at least two members"),
-        ([*recipe, "--ensemble", "2", "--out", run], "already holds a run"),
+        ([*recipe, "--ensemble", "2", "--out", run], "already contains a run"),
     ):
         capsys.readouterr()
         assert main([str(argument) for argument in arguments]) == 2, arguments

@@ -32,7 +32,7 @@ def write_text(path, text):
 @pytest.mark.parametrize("atoms", [LONG * 3, SHORT * 3], ids=["long", "short"])
 @pytest.mark.parametrize("name", ["a.xyz", "a.xyz.xz"])
 @pytest.mark.parametrize("count", [5, 7, 1, 14, 15, 400, 0, "six", "6 atoms", "-6", ""])
-def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, count):
+def test_reading_continues_after_a_wrong_number_of_atoms(tmp_path, atoms, name, count):
     """Only frame 2 is lost, whether its number of atoms is too small, too large, that of two frames, or missing."""
     frames = [frame(atoms)] * 6
     frames[2] = frame(atoms, count=count)
@@ -193,7 +193,7 @@ def test_labels_that_stand_for_none(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "comment"), [(("1", "1"), ""), (("1", "2"), "made by hand"), (("29", "79"), "Atoms. Timestep: 0")]
 )
-def test_types_of_lammps_are_no_elements(tmp_path, labels, comment):
+def test_types_of_lammps_are_not_elements(tmp_path, labels, comment):
     path = write_text(tmp_path / "a.xyz", frame([f"{labels[0]} 0 0 0", f"{labels[1]} 0 0 2.6"], comment))
     with pytest.raises(InputError, match=r"frame 0: its atoms are labelled .*, which may be LAMMPS types"):
         list(Frames.open(path))

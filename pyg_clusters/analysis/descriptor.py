@@ -134,11 +134,12 @@ def collisions(
 ) -> Collisions:
     """Find distinct isomers that share a multiset of descriptors.
 
-    Two structures share a multiset if each descriptor (with the element of its atom) occurs equally often in both.
-    Structures with different multisets are different isomers. Structures with the same multiset are the same isomer if
-    their energies agree within 1 meV per cluster and their pair distances, sorted within each pair of elements, within
-    0.05 Å (root mean square). Sorted distances are invariant to translation, rotation, reflection and permutation of
-    atoms; mirror images are therefore the same isomer. Without energies, only the distances are compared.
+    Two structures share a multiset if each descriptor (with the element of its atom) occurs the same number of times in
+    both. Structures with different multisets are different isomers. Structures with the same multiset are the same
+    isomer if their energies agree within 1 meV per cluster and their pair distances, sorted within each pair of
+    elements, within 0.05 Å (root mean square). Sorted distances are invariant to translation, rotation, reflection and
+    permutation of atoms; mirror images are therefore the same isomer. Without energies, only the distances are
+    compared.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -283,7 +284,7 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
     else:
         radii = tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)
         shares = " and ".join(f"{share:g}" for share in FALLBACK)
-        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
+        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others with --radii"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
     if origin == "--radii" and (empty := empty_shells(counts)):

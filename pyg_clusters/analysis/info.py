@@ -57,7 +57,7 @@ def info(options: InfoOptions) -> Iterator[Contents]:
         if (path / "candidates.extxyz").is_file():  # the folder of a screening
             path = path / "candidates.extxyz"
         if path.is_dir() and not any(path.iterdir()):
-            raise InputError(f"{path}: an empty folder")
+            raise InputError(f"{path}: the folder is empty")
         elif shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path))):
             yield _model_contents(path)
         else:
@@ -136,9 +136,9 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
     values["elements"] = ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items())
     values |= {name: label.describe(sizes.total()) for name, label in sorted(labels.items())}
     if refused:
-        values["refused by other commands"] = f"{count_of(len(refused), 'frame')}, the first is {refused[0]}"
+        values["rejected by other commands"] = f"{count_of(len(refused), 'frame')}, the first is {refused[0]}"
     if periodic:
-        values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined over their faces"
+        values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined across their faces"
     return contents
 
 

@@ -16,7 +16,7 @@ Shape = Literal["gaussian", "lorentzian"]
 POINTS_PER_WIDTH: int = 20  # number of points of the axis per line width
 
 REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0}
-"""Cut-off of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
+"""Cutoff of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
 
 MAX_POINTS: int = 2_000_000  # maximum number of points of an axis
 
@@ -63,12 +63,12 @@ def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.
     if not (np.isfinite(width) and width > 0):
         raise InputError(f"the width of a line must be positive (in ppm), got {width:g}")
     if not shift.size or not np.isfinite(shift).all():
-        raise InputError("a spectrum needs at least one shift, and all of them finite")
+        raise InputError("a spectrum needs at least one shift, and all shifts must be finite")
     step = width / POINTS_PER_WIDTH
     start = np.floor(shift.min() / step - REACH[shape] * POINTS_PER_WIDTH)
     end = np.ceil(shift.max() / step + REACH[shape] * POINTS_PER_WIDTH)
     if end - start > MAX_POINTS:
-        raise InputError(f"lines of {width:g} ppm are too narrow for shifts over {np.ptp(shift):.0f} ppm; widen them")
+        raise InputError(f"lines of {width:g} ppm are too narrow for a range of {np.ptp(shift):.0f} ppm; widen them")
     return step * np.arange(start, end + 1)
 
 
@@ -105,11 +105,11 @@ def broaden(
     axis = shift_axis(shift, width, shape) if axis is None else axis
     weights = np.ones_like(shift) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
     if weights.shape != shift.shape or not (weights >= 0).all() or not weights.sum() > 0:
-        raise InputError("weights must be one per shift, not negative, and some of them positive")
+        raise InputError("give one weight per shift, none of them negative and at least one positive")
     step = axis[1] - axis[0]
     position = (shift - axis[0]) / step
     if not ((position >= 0) & (position <= len(axis) - 1)).all():
-        raise InputError("a shift is not on the axis; make the axis with shift_axis from all shifts")
+        raise InputError("a shift is not on the axis; create the axis with shift_axis from all shifts")
     left = np.minimum(position.astype(np.int64), len(axis) - 2)
     right_share = position - left
     lines = np.bincount(left, weights * (1 - right_share), len(axis))
@@ -127,7 +127,7 @@ def overlap(first: Spectrum, second: Spectrum) -> float:
         ValueError: If their axes differ.
     """
     if not np.array_equal(first.shift, second.shift):
-        raise ValueError("spectra must have a common axis to be compared: make them with one shift_axis")
+        raise ValueError("spectra can be compared only on a common axis: use one shift_axis for both")
     return float(np.trapezoid(np.minimum(first.intensity, second.intensity), first.shift))
 
 

@@ -105,7 +105,7 @@ class Report:
         Args:
             figure: Figure, for example from :mod:`pyg_clusters.analysis.plots`.
             caption: Caption; may contain ``**bold**`` and backquoted ``code``.
-            name: Name of a PNG in the folder ``figures`` beside the report; none by default.
+            name: Name of a PNG in the folder ``figures`` next to the report; none by default.
         """
         if name:
             self._figures[name] = figure
@@ -128,7 +128,7 @@ class Report:
         return _template("report.html").substitute(title=escape(self.title), body="\n".join(self._sections))
 
     def write(self, path: str | Path):
-        """Write the page atomically, and the named figures beside it."""
+        """Write the page atomically, and the named figures next to it."""
         for name, figure in self._figures.items():
             save_figure(figure, Path(path).parent / "figures" / f"{name}.png")
         with atomic_write(path) as temporary:

@@ -121,7 +121,8 @@ def spectrum(options: SpectrumOptions) -> Spectra:
         for name, of in ((options.target, "--target"), (model.target, f"the target of {options.model}")):
             if name is not None and SHIFT_NAME.search(name):
                 raise InputError(
-                    f"{of} is {name!r}, a shift by its name; give a shielding: that of the standard minus the shift"
+                    f"{of} is {name!r}, a chemical shift by its name; give the shielding: that of the standard minus "
+                    "the shift"
                 )
         predictor = model.predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)

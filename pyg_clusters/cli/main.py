@@ -37,19 +37,19 @@ def main_verbs() -> dict[str, Verb]:
 
 PACKAGE = Path(__file__).parents[1]
 
-USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help lists the arguments)
+USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (VERB --help lists the arguments)
 
 {os.linesep.join(f"  {name:<20} {verb.purpose}" for name, verb in main_verbs().items())}
 
 options of every verb:
   --help         list its arguments
-  --config FILE  YAML file of options, one line NAME: VALUE for each (for train: a recipe)
+  --config FILE  YAML file of options, as NAME: VALUE (for train, a recipe)
   --quiet        print warnings and errors only
   --verbose      also print warnings of libraries, versions, and the time taken
   --debug        show the traceback of an error
-  --trust        import any class named in the folder of a model or run, which may run code from that folder
+  --trust        import any class that a model or run names (may run its code)
   --version      print the version
-  --print-completion SHELL    print a script for tab completion in bash, zsh or tcsh
+  --print-completion SHELL    print tab completion for bash, zsh or tcsh
 """
 
 SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")  # options without a value, common to all verbs
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = arguments
     if verb not in main_verbs() and verb != "--print-completion":
-        return _fail(f"unknown verb {verb!r}{nearest(verb, main_verbs()) or '; there are ' + ', '.join(main_verbs())}")
+        return _fail(f"unknown verb {verb!r}{nearest(verb, main_verbs()) or '; verbs are ' + ', '.join(main_verbs())}")
     for argument in rest:
         try:
             argument.encode()
@@ -201,14 +201,14 @@ def _subcommand(verb: str, argv: Sequence[str]) -> str:
     """Subcommand named by the first argument."""
     commands = subcommands(verb)
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: pyg-clusters {verb} {'|'.join(commands)} [ARGUMENTS]    (add --help for the arguments)\n")
+        print(f"usage: pyg-clusters {verb} {'|'.join(commands)} [ARGUMENTS | --help]\n")
         for name, each in commands.items():
             print(f"  {name:<14} {each.purpose}")
         examples = (f"example: pyg-clusters {verb} {name} {each.example}" for name, each in commands.items())
         print("", *examples, sep="\n")
         raise SystemExit(0)
     if argv[0] not in commands:
-        hint = nearest(argv[0], commands) or f"; give {', '.join(commands)} first"
+        hint = nearest(argv[0], commands) or f"; choose one of {', '.join(commands)}"
         raise InputError(f"{verb}: there is no {VERBS[verb].kind} {argv[0]!r}{hint}")
     return argv[0]
 

@@ -35,7 +35,7 @@ class CardFile:
 
 @dataclass(frozen=True)
 class Card:
-    """Description of a data set, from the ``card.yaml`` beside its files."""
+    """Description of a data set, from the ``card.yaml`` next to its files."""
 
     name: str  #: Name of its folder.
     title: str  #: Title in one line.
@@ -101,7 +101,7 @@ def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
     known = {field.name: field.type for field in fields(kind)}
     for key in content:
         if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+            raise InputError(f"{where}: unknown key {key!r}; the keys are {', '.join(known)}")
     for key, annotation in known.items():
         if key not in content:
             raise InputError(f"{where}: missing key {key!r}")

@@ -262,7 +262,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             self.check_energies(target, sizes, references)
         elif not self.per_atom and (apart := farthest_from_fit(z, ptr, target)) > MOST_BINDING:
             warnings.warn(
-                f"targets are up to {apart:.6g} eV per atom away from the others of their elements: energies of "
+                f"targets differ by up to {apart:.6g} eV per atom from others with the same elements: energies of "
                 "different frames have different zeros or units",
                 stacklevel=2,
             )

@@ -265,7 +265,7 @@ class LabelArguments:
                 "one atom, or give references as energies by element symbol or 'fit'"
             )
         if missing:
-            raise InputError(f"no reference energy for {missing}; given are {', '.join(known)}")
+            raise InputError(f"no reference energy for {missing}, only for {', '.join(known)}")
         if infinite := [symbol for symbol, value in known.items() if not math.isfinite(value)]:
             raise InputError(f"the reference energy of {infinite[0]} is {known[infinite[0]]}; give a finite number")
         return {symbol: float(value) for symbol, value in known.items()}

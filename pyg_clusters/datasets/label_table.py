@@ -185,7 +185,7 @@ class LabelTable:
         if not found:
             raise self._error(row.line, f"{row.name!r} is not one of the {len(self.files)} files")
         if len(found) > 1:
-            raise self._error(row.line, f"{row.name!r} may be {found[0]} or {found[1]}; write more of the path")
+            raise self._error(row.line, f"{row.name!r} may be {found[0]} or {found[1]}; give more of the path")
         return found[0]
 
 

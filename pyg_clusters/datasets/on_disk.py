@@ -139,10 +139,10 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     """Data set of clusters and labels that reads a frame store on access, for data that do not fit into memory.
 
     Clusters are the same as in a :class:`ClusterDataset` of the same file. Memory usage is about 30 bytes per cluster,
-    independent of its number of atoms. Several processes (ranks of a distributed training, workers of a ``DataLoader``)
-    can read the same file without copying it.
+    independent of its number of atoms. Several processes (ranks of a distributed training run, workers of a
+    ``DataLoader``) can read the same file without copying it.
 
-    On first use, all frames are checked in one pass, and an index is saved beside the store for later use. Write the
+    On first use, all frames are checked in one pass, and an index is saved next to the store for later use. Write the
     store without compression (``pyg-clusters convert --uncompressed``); reading single clusters from a compressed store
     is many times slower.
 

@@ -118,12 +118,12 @@ def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1),
 def size_split(
     sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 0.1, seed: int = 0, groups: ArrayLike | None = None
 ) -> Split:
-    """Hold out cluster sizes as test set, and split the other clusters at random into training and validation set.
+    """Hold out cluster sizes as the test set, and split the other clusters at random into training and validation sets.
 
     Args:
         sizes: Number of atoms of each cluster ``[num_graphs]``.
         held_out: Sizes of the test set.
-        val_fraction: Fraction of the validation set among the others.
+        val_fraction: Fraction of the other clusters in the validation set.
         seed: Seed of the split, independent of global seeds.
         groups: Group of each cluster ``[num_graphs]``, to split the others by whole groups.
 

@@ -1,4 +1,4 @@
-"""Data set, batches and split of a training."""
+"""Data set, batches and split of a training run."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -136,7 +136,7 @@ def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TrainingData:
-    """Data set and split of a training.
+    """Data set and split of a training run.
 
     Args:
         dataset: Clusters with a target, in memory or on disk (:class:`~pyg_clusters.datasets.OnDiskClusters`).

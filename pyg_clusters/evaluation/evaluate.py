@@ -333,7 +333,7 @@ def _force_remarks(predicted: np.ndarray, forces: np.ndarray) -> list[str]:
         return []
     return [
         f"warning: the forces of the frames are {product / squares:.3g} times those of the model (correlation "
-        f"{product / size:.2f}): check their sign, and their unit, that of the energies per Å"
+        f"{product / size:.2f}): check their sign and their unit (the unit of the energies per Å)"
     ]
 
 

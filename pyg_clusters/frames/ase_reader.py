@@ -167,7 +167,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
 def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
     unknown = atoms.numbers[(atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))]
     if unknown.size:
-        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is no element")
+        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is not an element")
     for key in (*options.properties, *options.atom_properties):
         if reason := contradiction(atoms, key):
             return BadFrame(str(path), number, reason)
@@ -266,7 +266,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             atoms = next(frames)
         except StopIteration:
             return
-        except Exception as error:  # ASE's readers raise many kinds
+        except Exception as error:  # ASE's readers raise errors of many kinds
             if number == 0:
                 raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
             if not unfinished:
@@ -302,13 +302,13 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
     """Frames of ASE's own format, each of which can be read even if others are corrupted."""
     try:
         trajectory = Trajectory(str(copy))
-    except Exception as error:  # ASE's readers raise many kinds
+    except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as traj ({describe_error(error)})") from error
     with trajectory:
         for number in range(len(trajectory)):
             try:
                 atoms = trajectory[number]
-            except Exception as error:  # ASE's readers raise many kinds
+            except Exception as error:  # ASE's readers raise errors of many kinds
                 yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
                 continue
             yield atoms
@@ -318,13 +318,13 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
     """Rows of an ASE database with their ``key_value_pairs`` and ``data``."""
     try:
         rows = list(connect(str(copy), type=kind, serial=True).select())
-    except Exception as error:  # ASE's readers raise many kinds
+    except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
             values = {**row.get("data", {}), **row.key_value_pairs}
-        except Exception as error:  # ASE's readers raise many kinds
+        except Exception as error:  # ASE's readers raise errors of many kinds
             yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
             continue
         for key, value in values.items():

@@ -296,7 +296,9 @@ class TruncatedFrame(UnrecoverableFrame):
 def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> UnrecoverableFrame:
     """Bad frame within which its file ends."""
     whole = "1 complete frame" if number == 1 else f"{number} complete frames"
-    return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
+    return kind(
+        str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the frame"
+    )
 
 
 class Topology(NamedTuple):

@@ -21,7 +21,7 @@ from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
 def blocks_of_file(
     path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Read the blocks of a file by the reader of its format, with ``None`` in place of each skipped block.
+    """Read the blocks of a file with the reader of its format, with ``None`` in place of each skipped block.
 
     Uncompressed text is read from block ``start`` on, whose offset in bytes is ``offset``.
     """

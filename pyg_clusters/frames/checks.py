@@ -267,7 +267,7 @@ def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarra
     """Find all pairs of atoms of a frame that are closer than ``cutoff`` in Å, without a loop over all pairs.
 
     The atoms of each frame are sorted by x and compared with their first neighbours in this order, then with the second
-    ones and so on, until no pair is within the cut-off along x.
+    ones and so on, until no pair is within the cutoff along x.
 
     Returns:
         First and second atom of each pair, as indices in the block, and their distance in Å, ``[num_pairs]`` each.
@@ -302,7 +302,7 @@ def _order_by_x(block: FrameBlock) -> np.ndarray:
 
 
 def warn_of_sizes(file: str, sizes: np.ndarray, size_range: tuple[int, int]):
-    """Warn of clusters that are smaller or larger than those of a training set.
+    """Warn about clusters that are smaller or larger than those of a training set.
 
     Args:
         file: Name of the file or files, for the message.

@@ -161,7 +161,7 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     elif unit := unit_in_name(target):
         units[target] = unit
     if target in info and after_another and not units:
-        raise InputError(f"{where}: {after_another}, so that the unit of {target!r} is open; write it after that")
+        raise InputError(f"{where}: {after_another}, so the unit of {target!r} is unclear; write it after {target!r}")
     return units
 
 

@@ -93,7 +93,7 @@ def _check_pieces(unwrapped: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np
 
 
 def _would_join(z: np.ndarray, pos: np.ndarray, cell: np.ndarray) -> bool:
-    """Whether a frame would be one isolated cluster if its cell was periodic in all directions."""
+    """Whether a frame would be one isolated cluster if its cell were periodic in all directions."""
     if not are_usable(cell[None])[0]:
         return False
     unwrapped = unwrap(z, pos, cell)
@@ -343,7 +343,7 @@ def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Jo
     problems = {frame: _advised(problem) for frame, problem in joined.problems.items()}
     for atom in np.flatnonzero(strange).tolist():
         frame = int(np.searchsorted(ptr, atom, side="right")) - 1
-        problems[frame] = f"has an atom of atomic number {numbers[atom]}, which is no element; remove it"
+        problems[frame] = f"has an atom of atomic number {numbers[atom]}, which is not an element; remove it"
     if fragments == "refuse":
         free = ~(pbc & cell.any(axis=2)).any(axis=1) & _all_of_frame(np.abs(pos) <= MAX_COORDINATE, ptr)
         examined = np.setdiff1d(np.flatnonzero(free), list(problems))

@@ -123,7 +123,7 @@ def _sections(dump: Dump, lines: TextLines) -> Sections | None:
 
 
 def _is_last_and_cut(lines: TextLines) -> bool:
-    """Whether the next line is the last of the file and has no line end."""
+    """Whether the next line is the last of the file and has no newline."""
     return not lines.has(2) and lines.unended
 
 

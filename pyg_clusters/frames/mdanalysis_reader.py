@@ -1,4 +1,4 @@
-"""Reader of binary trajectories by MDAnalysis."""
+"""Reader of binary trajectories with MDAnalysis."""
 
 import warnings
 from collections.abc import Iterator
@@ -33,8 +33,8 @@ def check_trajectory(path: Path, topology: Path | None):
     _opener(path)
     if topology is None:
         raise InputError(
-            f"{path}: {file_format(path)} holds positions only; give the elements by --topology FILE (for predict and "
-            "convert; topology= in Python), a file with a frame of the same atoms in the same order"
+            f"{path}: {file_format(path)} holds positions only; give the elements with --topology FILE (for predict "
+            "and convert; topology= in Python), a file with a frame of the same atoms in the same order"
         )
 
 
@@ -85,7 +85,7 @@ def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
 
 @contextmanager
 def _opened(path: Path, topology: Topology):
-    """Open a trajectory by MDAnalysis; yield it, the number of complete frames, and whether a part of one follows."""
+    """Open a trajectory with MDAnalysis; yield it, the number of complete frames, and whether a part of one follows."""
     try:
         with unpacked(path) as copy, _quietly_opened(path, copy) as trajectory:
             if trajectory.n_atoms != len(topology.numbers):
@@ -160,7 +160,7 @@ def _quietly_opened(path: Path, copy: Path):
 def _opener(path: Path):
     """Class that opens a trajectory: MDAnalysis's reader of DCD files, or its file class for XTC or TRR.
 
-    MDAnalysis's readers of XTC and TRR fail if the second frame is incomplete, and write files beside the trajectory.
+    MDAnalysis's readers of XTC and TRR fail if the second frame is incomplete, and write files next to the trajectory.
     """
     kind = file_format(path)
     try:

@@ -269,7 +269,7 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
 
 
 def check_named_once(names: Iterable[str | os.PathLike]):
-    """Check that files, folders and patterns name no file twice, also by a link, for results in which it counts.
+    """Check that files, folders and patterns do not name a file twice, also by a link, where that would change results.
 
     Raises:
         InputError: If they do.

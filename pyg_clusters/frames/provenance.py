@@ -93,7 +93,7 @@ def write_values(holder: MutableMapping, values: Mapping[str, object], replaced:
         holder: The ``info`` or ``arrays``.
         values: The values.
         replaced: Prefixes of other names to rename, so that for example a ``pred_energy_spread`` of another model does
-            not stay beside a new ``pred_energy``.
+            not stay next to a new ``pred_energy``.
 
     Example:
         >>> info = {"pred_energy": -1.0, "pred_energy_spread": 0.1}

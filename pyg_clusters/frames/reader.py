@@ -81,12 +81,12 @@ class Frames:
     """Frames of any number of files, of any formats and sizes, in blocks of arrays.
 
     Supported formats are frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``,
-    ``.gz``, ``.bz2``) or not; LAMMPS dumps; XDATCAR; DCD, XTC and TRR by MDAnalysis, with a topology; and all other
+    ``.gz``, ``.bz2``) or not; LAMMPS dumps; XDATCAR; DCD, XTC and TRR with MDAnalysis and a topology; and all other
     formats that ASE reads. The format is identified by the content of a file, otherwise by its name. Periodic frames
     are joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. Only a few blocks are
     in memory at a time, whatever the number of frames.
 
-    Create an instance by :meth:`open`. Iteration prefetches blocks in a thread.
+    Create an instance with :meth:`open`. Iteration prefetches blocks in a thread.
     """
 
     paths: list[Path]
@@ -128,7 +128,7 @@ class Frames:
             fragments: Treatment of a periodic frame that remains in several pieces: ``"refuse"`` it, like a frame that
                 cannot be read, or ``"keep"`` the pieces at their nearest images. Frames without a cell are examined by
                 :func:`check_block`.
-            on_missing: Treatment of a frame without a requested property, with the values of ``on_bad``.
+            on_missing: Treatment of a frame without a requested property; same values as ``on_bad``.
             length: Factor in Å by which positions and cells are multiplied, for files that do not state their unit.
 
         Raises:

@@ -199,7 +199,7 @@ class FrameLog:
                 break
             try:
                 frames.append(next(read_xyz(StringIO("".join(lines[first:after])), index=0)))
-            except Exception as error:  # ASE raises many kinds, depending on what is wrong with the text
+            except Exception as error:  # ASE raises errors of many kinds, depending on what is wrong
                 raise InputError(f"{self.path}, frame {len(frames)}: cannot be read ({error}); remove it") from error
             whole += sum(len(line.encode()) for line in lines[first:after])
             first = after

@@ -53,7 +53,7 @@ def open_store(path: Path) -> Iterator[h5py.File]:
     with reading_store(path), h5py.File(path, "r") as file:
         version = attribute(file, "version")
         if attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
-            raise InputError(f"{path}: not a frame store of version {VERSION}; create one by pyg-clusters convert")
+            raise InputError(f"{path}: not a frame store of version {VERSION}; create one with pyg-clusters convert")
         _Layout(path, file).check()
         yield file
 
@@ -100,7 +100,7 @@ class _Layout:
         self._check_offsets(ptr, num_atoms)
 
     def _error(self, fault: str) -> InputError:
-        return InputError(f"{self.path}: not a valid frame store, {fault}; create it again by pyg-clusters convert")
+        return InputError(f"{self.path}: not a valid frame store, {fault}; create it again with pyg-clusters convert")
 
     def _group(self, name: str) -> h5py.Group | None:
         member = self._member(self.file, name)
@@ -184,7 +184,7 @@ def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest:
     wrong = values[(values < lowest) | (values > highest)]
     if wrong.size:
         raise InputError(
-            f"{path}: {name!r} has {wrong[0]}, outside {lowest} to {highest}; create it again by pyg-clusters convert"
+            f"{path}: {name!r} has {wrong[0]}, outside {lowest} to {highest}; create it again with pyg-clusters convert"
         )
 
 

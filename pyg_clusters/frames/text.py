@@ -77,15 +77,15 @@ def is_number(word: str | bytes) -> bool:
 
 
 def warn_of_unended(where: object):
-    """Warn that the last line of a text has no line end."""
+    """Warn that the last line of a text has no newline."""
     warnings.warn(
-        f"{where}: the last line has no line end; if the file is still being written, its last number may be truncated",
+        f"{where}: the last line has no newline; if the file is still being written, its last number may be truncated",
         stacklevel=3,
     )
 
 
 class TextLines:
-    """Lines of a binary stream, of which a chunk is in memory at a time.
+    """Lines of a binary stream, one chunk in memory at a time.
 
     Args:
         path: Name of the file, for messages.
@@ -96,7 +96,7 @@ class TextLines:
         offset (int): Offset of the next line in bytes.
         line (int): Number of the next line; that of the first line read is 1.
         cut (bool): Whether the compressed stream ends early.
-        unended (bool): Whether the last line has no line end; known once the end of the stream has been read.
+        unended (bool): Whether the last line has no newline; known once the end of the stream has been read.
 
     Raises:
         InputError: From any method, if a line or a frame is too long, see :func:`~pyg_clusters.frames.paths.max_atoms`.

@@ -163,7 +163,7 @@ def _as_json(value: object) -> object:
 def _read_back(key: str, value: object) -> dict:
     try:
         return key_val_str_to_dict(key_val_dict_to_str({key: value}))
-    except Exception:  # ASE raises many kinds
+    except Exception:  # ASE raises errors of many kinds
         return {}
 
 

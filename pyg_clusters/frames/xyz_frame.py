@@ -230,7 +230,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms = next(read_xyz(StringIO(text), index=0))
     except UnusableText as error:
         return BadFrame(str(path), number, str(error))
-    except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
+    except Exception as error:  # ASE raises errors of many kinds, depending on what is wrong
         return BadFrame(str(path), number, _wrong_number(frame, error) or f"cannot be read ({describe_error(error)})")
     atoms.info.update(comment.info)
     if comment.cell is not None:

@@ -76,7 +76,7 @@ def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
     if comment is None or atoms is None:
         return None
     lines.skip(2 + num_atoms)
-    lines.has(1)  # reads on at the end of the chunk, which shows whether the last line has a line end
+    lines.has(1)  # reads on at the end of the chunk, which shows whether the last line has a newline
     return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
 
 
@@ -142,7 +142,7 @@ def _number_of_atoms(lines: TextLines) -> int | None:
 
 
 def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
-    """The last frame of a text whose last line has no line end: with a warning if complete, otherwise as a fault."""
+    """The last frame of a text whose last line has no newline: with a warning if complete, otherwise as a fault."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)
     warn_of_unended(f"{path}, frame {number}")

@@ -199,7 +199,7 @@ class Uncertainty:
 
     For energies, ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` in eV per frame; for shieldings,
     ``pred_nmr_shielding_spread``, ``..._low`` and ``..._high`` in ppm per atom, as far as they are available or
-    requested. Frames also have ``pred_flag``, which is repeated for each atom beside shieldings.
+    requested. Frames also have ``pred_flag``, which is repeated for each atom if shieldings are predicted.
     """
 
     types: dict[str, str]  #: NumPy and Arrow names of the types of the columns, by name.

@@ -80,7 +80,7 @@ def export(options: ExportOptions) -> Exported:
     if find_spec("metatomic") is None:
         raise MissingExtra("metatomic-torch", "metatomic", "export")
     if Path(options.file).exists() and not options.overwrite:
-        raise InputError(f"{options.file} is there already; choose another file or pass --overwrite")
+        raise InputError(f"{options.file} already exists; choose another file or pass --overwrite")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: there is no GPU; export on a machine with one")
     run = Run(options.model)
@@ -154,10 +154,10 @@ def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) ->
         errors = [_difference(energies, traced, z, pos) for z, pos in clusters]
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:200]
-        raise InputError(f"the operations of a {kind} cannot be recorded ({reason}); SmoothDART's can") from error
+        raise InputError(f"the operations of a {kind} cannot be traced ({reason}); SmoothDART's can") from error
     if not max(errors) <= TOLERANCE:
         raise InputError(
-            f"the operations of a {kind} depend on the cluster (recorded, they differ by {max(errors):.1g} eV); "
+            f"the operations of a {kind} depend on the cluster (traced results differ by {max(errors):.1g} eV); "
             "those of SmoothDART do not"
         )
     return traced

@@ -1,4 +1,4 @@
-"""Range of a training set, and flags of frames outside it."""
+"""Range of a training set, and flags for frames outside it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class OutOfRangeFlagger:
     rows: Sequence[int] = ()  #: Distinct rows of shell counts, encoded as integers, sorted.
     #: Fraction of atoms with rows that do not occur in training, above which a cluster is flagged.
     new_rows: float = 1.0
-    #: Largest mean number of neighbours of an atom within the first radius, over the clusters, if it is checked.
+    #: Largest mean number of neighbours of an atom within the first radius in any cluster, if it is checked.
     densest: float | None = None
     #: Smallest and largest fraction of the atoms of a cluster of each of :attr:`atomic_numbers`; empty if unknown. A
     #: cluster may have one atom of an element more or less, as sizes differ.
@@ -143,7 +143,7 @@ class OutOfRangeFlagger:
                 if short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
                 if far > self.farthest + SAME:
-                    reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+                    reasons[frame].append(f"atom {far:.2f} Å from its nearest neighbour, above {self.farthest:.2f}")
             if self.densest is not None:
                 for frame, mean in zip(frames.tolist(), _mean_neighbors(part).tolist(), strict=True):
                     if mean > self.densest + SAME:

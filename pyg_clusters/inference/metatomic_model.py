@@ -161,7 +161,7 @@ class ExportedModel(nn.Module):
                 reason = "an atom is further from the others than any in the training set"
         if len(reason) > 0:
             self.warned = True
-            warnings.warn(f"{reason}: do not trust this energy, nor what follows", stacklevel=2)
+            warnings.warn(f"{reason}: do not trust this energy or any later one", stacklevel=2)
 
 
 def write(folder: Path):

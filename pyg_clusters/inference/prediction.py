@@ -64,7 +64,7 @@ def flat_tensors(
         ValueError: If the shapes do not match.
     """
     if pos is None and isinstance(z, np.ndarray | Tensor):
-        raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
+        raise ValueError("positions are needed in addition to atomic numbers (or a list of ASE Atoms instead of both)")
     if pos is None:
         frames = list(z)
         z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])

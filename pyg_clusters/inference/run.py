@@ -53,7 +53,7 @@ FIGURES = "figures"  # folder of figures
 
 
 class Run:
-    """Trained model with the data, split and errors of its training.
+    """Trained model with the data, split and errors of its training run.
 
     Args:
         path: Folder of a run, of an ensemble or of a saved model, or the name of a pretrained model. Saved and
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """Resolved configuration of the training.
+        """Resolved configuration of the training run.
 
         Raises:
             InputError: If there is none, or it is corrupted.
@@ -140,7 +140,7 @@ class Run:
             return None
         errors = read_json(file, remedy).get("overall")
         if not isinstance(errors, dict) or not all(isinstance(value, int | float | None) for value in errors.values()):
-            raise InputError(f"{file}: corrupted (overall is no mapping of numbers); {remedy}")
+            raise InputError(f"{file}: corrupted (overall is not a mapping of numbers); {remedy}")
         return errors
 
     @property
@@ -161,7 +161,7 @@ class Run:
 
     @cached_property
     def data(self) -> TrainingData:
-        """Data set and split of the training.
+        """Data set and split of the training run.
 
         Raises:
             InputError: If they are unknown or have changed, if the configuration is corrupted, or if the members of an
@@ -192,7 +192,7 @@ class Run:
 
     @property
     def dataset(self) -> GraphDataset:
-        """Data set of the training."""
+        """Data set of the training run."""
         return self.data.dataset
 
     @property

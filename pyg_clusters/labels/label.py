@@ -211,7 +211,7 @@ class Labelled:
         if files.path.exists():
             text = f"{count_of(self.frames, 'frame')} in {files.path}, {self.rejected} rejected"
         else:
-            text = f"no frame is left for {files.path}, which is not written; {self.rejected} rejected"
+            text = f"no frame was labelled, so {files.path} is not written; {self.rejected} rejected"
         text += f" in {files.aside}, each with the reason" if self.rejected else ""
         if self.removed:
             text += f"\n{self.removed} labelled frames are no longer in the input: they are in {files.old}"

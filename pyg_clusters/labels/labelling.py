@@ -164,7 +164,7 @@ def _timed(label: Labeller, atoms: Atoms) -> tuple[LabelResult, float]:
 
 
 def _begin(threads: int, parent: int):
-    """Initialise a worker, which ignores Ctrl-C, which the main process handles."""
+    """Initialise a worker; it ignores Ctrl-C, which the main process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -138,7 +138,7 @@ def is_ensemble(path: str | Path) -> bool:
 
 def member_folders(path: str | Path) -> list[Path]:
     """Folders of the members of an ensemble."""
-    file, remedy = located(path) / ENSEMBLE, "make it again with pyg-clusters ensemble"
+    file, remedy = located(path) / ENSEMBLE, "create it again with pyg-clusters ensemble"
     names = read_json(file, remedy).get("members")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{file}: corrupted (members is not a list of folders); {remedy}")
@@ -147,7 +147,7 @@ def member_folders(path: str | Path) -> list[Path]:
 
 def ensemble_notes(path: str | Path) -> dict[str, Any]:
     """Notes that were saved with an ensemble."""
-    file, remedy = located(path) / ENSEMBLE, "make it again with pyg-clusters ensemble"
+    file, remedy = located(path) / ENSEMBLE, "create it again with pyg-clusters ensemble"
     notes = read_json(file, remedy).get("notes")
     if not isinstance(notes, dict):
         raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
@@ -199,7 +199,7 @@ def model_folder(path: str | Path) -> Path:
     for folder in (path, path / BEST):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
-    what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
+    what = "contains no trained model yet (best/model.safetensors)" if path.is_dir() else "is not a folder"
     if within := runs_within(path):
         raise InputError(f"{os.fspath(path)} is not the folder of a run or a model; did you mean {within[0]}?")
     if near := nearest(str(path), available_models()):

@@ -44,7 +44,7 @@ class LayeredModel(nn.Module):
 
     The convolution can be any layer of PyG or your own. The arguments of its constructor and of its ``forward`` are
     matched by name (:class:`~pyg_clusters.nn.LayerAdapter`). It must return as many features as it takes. Edges connect
-    all pairs closer than the cut-off, or all pairs without a cut-off; no neighbour is dropped.
+    all pairs closer than the cutoff, or all pairs without a cutoff; no neighbour is dropped.
 
     A complete model that takes ``(z, pos, batch)`` (``SchNet``, ``DimeNet``, ``DimeNetPlusPlus``, ``ViSNet``) can
     replace the convolution (:class:`~pyg_clusters.nn.WholeModel`). Then only offset and scale are added,
@@ -194,7 +194,7 @@ class LayeredModel(nn.Module):
             batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
             x: Counts of neighbours ``[num_atoms, num_shells]``, if already computed.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed; pairs at or beyond the
-                cut-off are dropped.
+                cutoff are dropped.
             edge_weight: Distances of the pairs ``[num_edges]`` in Å.
             edge_type: Shells of the pairs ``[num_edges]``.
 
@@ -273,7 +273,7 @@ class LayeredModel(nn.Module):
         edge_weight: Tensor | None = None,
         edge_type: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Edges within the cut-off and their available attributes."""
+        """Edges within the cutoff and their available attributes."""
         edge_index, distance = self._edges(pos, batch, edge_index, edge_weight)
         if self.cutoff is not None and distance is not None:
             inside = distance < self.cutoff

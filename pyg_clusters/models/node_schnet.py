@@ -33,15 +33,15 @@ class NodeSchNet(nn.Module):
     exact. The cost of the filter network does not grow with the number of pairs, and the results agree with PyG's to a
     relative 1e-6, close to the rounding of single precision.
 
-    No neighbour is dropped, however many there are. Pairs at or beyond the cut-off are left out, also those of a given
-    graph, because the envelope of PyG's convolution rises again beyond the cut-off (to 0.5 at 1.5 times the cut-off).
+    No neighbour is dropped, however many there are. Pairs at or beyond the cutoff are left out, also those of a given
+    graph, because the envelope of PyG's convolution rises again beyond the cutoff (to 0.5 at 1.5 times the cutoff).
 
     Args:
         hidden_channels (int): Number of features of an atom.
         num_filters (int): Number of channels of the convolution.
         num_interactions (int): Number of interaction blocks.
         num_gaussians (int): Number of Gaussians in the expansion of a distance, at least two.
-        cutoff (float): Cut-off radius in Å, exclusive.
+        cutoff (float): Cutoff radius in Å, exclusive.
         transform (bool): Whether the network predicts standard normal values, which the inverse transform of a
             generalised logistic distribution converts to shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
 
@@ -141,7 +141,7 @@ class NodeSchNet(nn.Module):
     def _edges(
         self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pairs within the cut-off and their distances in Å."""
+        """Pairs within the cutoff and their distances in Å."""
         if edge_index is None or edge_weight is None:
             if pos is None:
                 raise ValueError("NodeSchNet needs positions, or pairs and their distances (edge_index, edge_weight)")
@@ -151,6 +151,6 @@ class NodeSchNet(nn.Module):
                 return radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
             edge_weight = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
         if is_traced():
-            return edge_index, edge_weight.clamp(max=self.cutoff)  # the envelope is zero at the cut-off
+            return edge_index, edge_weight.clamp(max=self.cutoff)  # the envelope is zero at the cutoff
         inside = edge_weight < self.cutoff
         return edge_index[:, inside], edge_weight[inside]

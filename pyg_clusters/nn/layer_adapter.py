@@ -120,7 +120,7 @@ EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
 
 @dataclass(frozen=True)
 class GraphKind:
-    """Numbers of features and cut-off of the graph that a layer is applied to."""
+    """Numbers of features and cutoff of the graph that a layer is applied to."""
 
     channels: int  #: Number of features of an atom.
     num_shells: int  #: Number of distance shells.
@@ -137,7 +137,7 @@ class LayerAdapter:
     - ``in_channels``, ``out_channels``, ``channels``, ``hidden_channels``, ``num_filters`` to the width of the model;
     - ``edge_dim``, ``in_edge_channels`` and ``num_gaussians`` to the number of edge features;
     - ``num_relations`` and ``num_shells`` to the number of shells;
-    - ``cutoff`` to the cut-off;
+    - ``cutoff`` to the cutoff;
     - ``nn`` of ``GINConv``, ``GINEConv``, ``NNConv``, ``EdgeConv`` and ``CFConv`` to a network of two linear layers.
 
     The first argument of ``forward`` must be the features of the atoms ``[num_atoms, channels]``. The others are

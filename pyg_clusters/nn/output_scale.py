@@ -36,7 +36,7 @@ class OutputScale(nn.Module):
         self.fit_blocks([(z, ptr, target)])
 
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, for blocks of clusters, of which one is in memory at a time."""
+        """Like :meth:`fit`, for blocks of clusters, one in memory at a time."""
         raise NotImplementedError
 
     def warn_unfitted(self):
@@ -270,6 +270,6 @@ def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float])
     values = reference_table(references)[z]
     if values.isinf().any():
         missing = sorted(set(z[values.isinf()].tolist()))
-        raise ValueError(f"no reference energy for atomic numbers {missing}; given are {sorted(references)}")
+        raise ValueError(f"no reference energy for atomic numbers {missing}, only for {sorted(references)}")
     row = torch.repeat_interleave(ptr.diff())
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)

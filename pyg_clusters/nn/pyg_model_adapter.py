@@ -94,7 +94,7 @@ def whole_model(
 ) -> WholeModel:
     """Create a :class:`WholeModel`.
 
-    Sizes and the cut-off in Å are used for arguments of the constructor that are not given. An instance is copied.
+    Sizes and the cutoff in Å are used for arguments of the constructor that are not given. An instance is copied.
     """
     if isinstance(layer, nn.Module):
         return WholeModel(reset_copy(layer))
@@ -116,7 +116,7 @@ class KeepAtoms(nn.Module):
 
 
 class ExactInteractionGraph(nn.Module):
-    """Replacement for SchNet's ``interaction_graph``: all pairs within a cut-off and their distances."""
+    """Replacement for SchNet's ``interaction_graph``: all pairs within a cutoff and their distances."""
 
     def __init__(self, cutoff: float):
         super().__init__()
@@ -127,7 +127,7 @@ class ExactInteractionGraph(nn.Module):
 
 
 class ExactDistance(nn.Module):
-    """Replacement for ViSNet's ``distance``: all pairs within a cut-off, distances, vectors from target to source."""
+    """Replacement for ViSNet's ``distance``: all pairs within a cutoff, distances, vectors from target to source."""
 
     def __init__(self, cutoff: float, add_self_loops: bool = True):
         super().__init__()

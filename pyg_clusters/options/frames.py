@@ -29,7 +29,7 @@ from pyg_clusters.options import (
 @dataclass(kw_only=True)
 class ConvertOptions(OverwriteOptions, FrameOptions):
     """Convert files of frames in any format to one HDF5 file, which is read many times faster than text. It contains
-    positions, elements, the origin of each frame, and the labels named by --properties and --atom-properties.
+    positions, elements, the origin of each frame, and the labels selected by --properties and --atom-properties.
     """
 
     properties: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class InfoOptions:
 @verb(
     "describe",
     "pyg_clusters.analysis.describe",
-    "compute g(r), shell radii, shell counts and isomers with equal counts",
+    "compute g(r), shell radii, shell counts and collisions",
     "gallium --out description",
 )
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class DescribeOptions(OverwriteOptions, EnergyUnitOptions, FrameOptions):
     frames: list[str] = field(metadata={"positional": True})
     """files of frames; or gallium, sodium or copper_gold for the shipped data"""
     target: str | None = None
-    """key of the energy in the frames, for energy differences of isomers with identical counts"""
+    """key of the energy in the frames, for energy differences between isomers with identical counts"""
     radii: str | None = None
     """shell radii in Å, for example 3.49,6.3; by default those of DART for gallium, and those suggested by g(r) for
     other elements"""
@@ -99,7 +99,7 @@ class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOpt
     """
 
     sizes: str | None = None
-    """sizes of the clusters to use, in atoms; ``60:70`` is a range"""
+    """sizes of the clusters to use, in atoms; 60:70 is a range"""
     radii: str | None = None
     """outer radius of the core and inner radius of the surface, in Å from the centre of mass; by default the radii of
     the model"""
@@ -133,7 +133,7 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
     shieldings writes a row per atom, with its index in the frame (from 0) and pred_nmr_shielding (ppm), or an array in
     .extxyz. An ensemble adds pred_energy_spread; --coverage adds pred_energy_low and pred_energy_high (eV), or the same
     for pred_nmr_shielding (ppm); pred_flag states how a frame differs from the training set. Repeating the command
-    resumes a stopped run.
+    resumes an interrupted run.
     """
 
     topology: str | None = None
@@ -165,13 +165,13 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
     """
 
     reference: float | None = None
-    """shielding of the standard in ppm; by default that of hydrated Na+ (only for sodium)"""
+    """shielding of the NMR standard in ppm; by default that of hydrated Na+ (only for sodium)"""
     width: float = 10.0
     """full width of a line at half maximum in ppm"""
     shape: Literal["gaussian", "lorentzian"] = "gaussian"
     """line shape"""
     by: Literal["size", "all"] = "size"
-    """one spectrum per cluster size, or one of all clusters"""
+    """one spectrum per cluster size, or one for all clusters"""
     temperature: float = 300.0
     """temperature in K for Boltzmann factors, if the frames have energies"""
     energy: str | None = None
@@ -185,7 +185,7 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
 @verb(
     "export",
     "pyg_clusters.inference.export.export",
-    "write a model to a file for LAMMPS, i-PI, ASE and other programs",
+    "write a model to a file for LAMMPS, i-PI, ASE, ...",
     "gallium-forces gallium.pt",
 )
 @dataclass(kw_only=True)

@@ -83,9 +83,10 @@ class ScreenOptions(
     """for unique and diverse, and with --relax: number of lowest-energy frames of each size to select among; by default
     10 times --top (3 times for diverse without --relax)"""
     truth: str | None = None
-    """name of the true energy in the frames, to compare with; with --relax that of the minimum nearest to a frame"""
+    """name of the true energy in the frames, to compare with predictions; with --relax, that of the minimum nearest to
+    a frame"""
     write: str | None = None
-    """also write each candidate to its own folder in this format of ASE (vasp for a POSCAR, aims, xyz, ...)"""
+    """also write each candidate to its own folder in this ASE format (vasp for a POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
     """for --write: distance in Å between a candidate and the faces of its box; 0 for no box"""
     out: str

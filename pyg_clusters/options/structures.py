@@ -141,7 +141,7 @@ class HotOptions(OverwriteOptions, FrameOptions):
     max_temperature: float = 1500.0
     """highest temperature in K"""
     min_steps: int = 25
-    """smallest number of steps of a run, which is random"""
+    """smallest number of steps of a run; the number of each run is random"""
     max_steps: int = 74
     """largest number of steps of a run"""
     timestep: float = 4.0
@@ -208,7 +208,7 @@ class LabelOptions(OverwriteOptions, RayOptions, FrameOptions):
             raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave out --workers")
 
 
-VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shieldings", kind="label")
+VERBS["label"] = Verb("label clusters with energies and forces, or shieldings", kind="label")
 
 
 @verb(

@@ -21,13 +21,13 @@ from pyg_clusters.options import (
 @verb("models", "pyg_clusters.models.checkpoint.list_models", "list the pretrained models", "")
 @dataclass(kw_only=True)
 class ModelsOptions:
-    """List the pretrained models that come with the package; ``pyg-clusters info NAME`` describes one of them."""
+    """List the pretrained models that come with the package; `pyg-clusters info NAME` describes one of them."""
 
 
 @verb("recipes", "pyg_clusters.shipped.list_recipes", "list the recipes that come with the package", "dart-gallium")
 @dataclass(kw_only=True)
 class RecipesOptions:
-    """List the recipes that come with the package, for ``pyg-clusters train NAME``, or print the recipe of a name."""
+    """List the recipes that come with the package, for `pyg-clusters train NAME`, or print one of them."""
 
     name: str | None = field(default=None, metadata={"positional": True})
     """recipe to print"""
@@ -42,7 +42,8 @@ class RecipesOptions:
 @dataclass(kw_only=True)
 class NewRecipeOptions(OverwriteOptions, FrameOptions):
     """Write a commented training recipe for your own files of frames. The label, the forces and the elements are taken
-    from the frames, the radii follow from the pair-distance distribution g(r), and model and split suit the data.
+    from the frames, the radii follow from the pair-distance distribution g(r), and the model and the split are chosen
+    to suit the data.
     """
 
     target: str | None = None
@@ -59,35 +60,59 @@ class NewRecipeOptions(OverwriteOptions, FrameOptions):
 TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
        pyg-clusters train --resume RUN [OPTIONS]
 
-Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
-epoch), the best model, the state to resume from, the split, and, after training, predictions, errors and figures of the
-test set. An interrupted run can be resumed, with the same result as an uninterrupted one.
+Train a model from a YAML recipe. The run folder contains the resolved
+configuration, metrics.csv (a row per epoch), the best model, the state to
+resume from, the split, and, after training, predictions, errors and figures
+of the test set. An interrupted run can be resumed, with the same result as an
+uninterrupted one.
 
-  RECIPE, --config RECIPE    YAML file, or a name from pyg-clusters recipes (pyg-clusters new-recipe writes one for
-                             your own files); a later --config overrides values of an earlier one
-  --out FOLDER               folder of the run (default: runs/run)
-  --resume RUN               resume a run; a finished one with a larger --trainer.max_epochs
-  --init-from MODEL          start from the weights of a trained model: a folder, or the name of a pretrained model
-  --ensemble N               train N members with the seeds 0 to N - 1 on one split, in folders under --out, which is
-                             then used like the folder of a run
-  --workers N                number of members trained in parallel (default: 2)
-  --seed_everything N        seed of weights and order
+  RECIPE, --config RECIPE
+                         YAML file, or a name from pyg-clusters recipes
+                         (pyg-clusters new-recipe writes one for your own
+                         files); a later --config overrides values of an
+                         earlier one
+  --out FOLDER           folder of the run (default: runs/run)
+  --resume RUN           resume an interrupted run, or extend a finished one
+                         with a larger --trainer.max_epochs
+  --init-from MODEL      start from the weights of a trained model: a folder,
+                         or the name of a pretrained model
+  --ensemble N           train N members with the seeds 0 to N - 1 on one
+                         split, in folders under --out, which is then used
+                         like the folder of a run
+  --workers N            number of members trained in parallel (default: 2)
+  --seed_everything N    seed of the initial weights and of position noise
+                         (seed of the order: --data.shuffle_seed N)
 
-Every value of a recipe is also an option, and every class can be replaced by name or import path:
-  --data.dataset CLASS       data set; its arguments are --data.dataset.NAME VALUE
-  --data.split KIND          group, random, size, fold, paper, or the folder of a saved split
-  --data.batch_size N        clusters in a batch
-  --data.copies_together true    keep copies of a structure in one part of the split
-  --model CLASS              EnergyTraining, ForceTraining or ShieldingTraining
-  --model.model CLASS        model, for example DART or pyg_clusters.models.SmoothDART
-  --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
-  --trainer.max_epochs N     maximum number of epochs
-  --trainer.max_time DD:HH:MM:SS    stop after the epoch in which this time is reached, including resumed parts
-  --trainer.logger CLASS     CSVLogger, TensorBoardLogger, ...; its arguments are --trainer.logger.NAME VALUE;
-                             such a run is resumed with --trust, as its logger may write any file
-  --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
+Every value of a recipe is also an option, and every class can be replaced by
+name or import path:
+  --data.dataset CLASS   data set; its arguments are --data.dataset.NAME VALUE
+  --data.split KIND      group, random, size, fold, paper, or the folder of a
+                         saved split
+  --data.batch_size N    clusters in a batch
+  --data.copies_together true
+                         keep copies of a structure in one part of the split
+  --model CLASS          EnergyTraining, ForceTraining or ShieldingTraining
+  --model.model CLASS    model, for example DART or
+                         pyg_clusters.models.SmoothDART
+  --model.optimizer CLASS
+                         optimiser
+  --model.scheduler CLASS
+                         schedule of the learning rate
+  --trainer.max_epochs N
+                         maximum number of epochs
+  --trainer.max_time DD:HH:MM:SS
+                         stop after the epoch in which this time is reached,
+                         including resumed parts
+  --trainer.logger CLASS
+                         CSVLogger, TensorBoardLogger, ...; its arguments are
+                         set by --trainer.logger.NAME VALUE; such a run is
+                         resumed with --trust, as its logger may write any
+                         file
+  --trainer.accelerator gpu --trainer.devices 2 ...
+                         any argument of the Trainer of PyTorch Lightning
 
-  --config RECIPE --print_config    print all values, including defaults, and exit
+  --config RECIPE --print_config
+                         print all values, including defaults, and exit
 
 example: pyg-clusters train dart-gallium --out runs/dart
 """
@@ -116,7 +141,7 @@ class EnsembleOptions:
 @verb(
     "evaluate",
     "pyg_clusters.evaluation.evaluate",
-    "compute errors of a trained model on its test set or on labelled frames",
+    "compute errors of a model on test or labelled frames",
     "runs/dart",
 )
 @dataclass(kw_only=True)
@@ -154,9 +179,9 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):
-    """Calibrate a run or an ensemble by its errors on the validation set, for intervals of a given coverage (--coverage
-    of predict and evaluate), and record the ranges of the training set for flags. The result is calibration.json in the
-    folder.
+    """Calibrate a run or an ensemble from its errors on the validation set, for intervals of a given coverage
+    (--coverage of predict and evaluate), and record the ranges of the training set for flags. The result is
+    calibration.json in the folder.
     """
 
     run: str = field(metadata={"positional": True})
@@ -176,9 +201,9 @@ class ReproduceOptions:
     quick: bool = False
     """train for only a few epochs, to test in at most ten minutes that everything works"""
     only: list[str] | None = None
-    """tables, trainings or methods by name: 'Table 2', dart_without_k, lasso_both"""
+    """tables, training runs or methods by name: 'Table 2', dart_without_k, lasso_both"""
     workers: int = 2
-    """number of trainings run in parallel, with one thread each"""
+    """number of training runs in parallel, with one thread each"""
     out: str
     """folder of the runs and the results"""
 
@@ -197,13 +222,13 @@ VERBS["reproduce"] = Verb("reproduce the tables of a paper", kind="paper")
 )
 @dataclass(kw_only=True)
 class ReproduceDartOptions(ReproduceOptions):
-    """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): run the missing trainings, and write
-    tables (Markdown, CSV), figures, and a verdict on each finding of the paper. Repeating the command resumes a stopped
-    reproduction.
+    """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): perform the missing training runs, and
+    write tables (Markdown, CSV), figures, and a verdict on each finding of the paper. Repeating the command resumes an
+    interrupted run.
     """
 
     seeds: int = 1
-    """number of trainings of each kind, on the same splits"""
+    """number of training runs of each kind, on the same splits"""
     recipe: str | None = None
     """recipe of DART; by default dart_gallium.yaml"""
     gnc: str | None = None
@@ -222,15 +247,15 @@ class ReproduceDartOptions(ReproduceOptions):
 )
 @dataclass(kw_only=True)
 class ReproduceNmrOptions(ReproduceOptions):
-    """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: run the missing fits and trainings,
-    and write tables (Markdown, CSV), the figures of the paper, and a verdict on each of its findings. Repeating the
-    command resumes a stopped reproduction.
+    """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: perform the missing fits and training
+    runs, and write tables (Markdown, CSV), the figures of the paper, and a verdict on each of its findings. Repeating
+    the command resumes an interrupted run.
     """
 
     seeds: int = 1
-    """number of trainings of each kind, on the same folds"""
+    """number of training runs of each kind, on the same folds"""
     epochs: int | None = None
-    """maximum number of epochs of a training; by default 200, or 20 with --quick"""
+    """maximum number of epochs of a training run; by default 200, or 20 with --quick"""
     recipe: str | None = None
     """recipe of NodeSchNet; by default sodium_node_schnet.yaml"""
 
@@ -242,14 +267,14 @@ class ReproduceNmrOptions(ReproduceOptions):
 @verb(
     "reproduce layers",
     "pyg_clusters.papers.reproduce_layers",
-    "no paper: ten layers of PyG in the same model",
+    "ten PyG layers in the same model (no paper)",
     "--out runs/layers",
 )
 @dataclass(kw_only=True)
 class ReproduceLayersOptions(ReproduceOptions):
     """Compare ten message-passing layers in the same model, with the same data, split, head and number of epochs, on
-    energies of gallium clusters and shieldings of sodium clusters: run the missing trainings, and write a table
-    (Markdown, CSV) and a figure of error against speed. Repeating the command resumes a stopped comparison.
+    energies of gallium clusters and shieldings of sodium clusters: perform the missing training runs, and write a table
+    (Markdown, CSV) and a figure of error against speed. Repeating the command resumes an interrupted run.
     """
 
     only: list[str] | None = None

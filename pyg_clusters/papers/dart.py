@@ -49,7 +49,7 @@ QUICK: tuple[str, ...] = (
     *("--trainer.max_epochs", "8", "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
     *("--model.scheduler.init_args.T_max", "8", "--model.average_decay", "null"),
 )
-"""Options of a quick training."""
+"""Options of a quick training run."""
 
 COLUMNS = (
     *("table", "row", "paper MAE", "paper RMSE", "paper clusters"),
@@ -65,16 +65,16 @@ class Row:
 
     table: str  #: Table or section of the paper.
     label: str  #: Model or test.
-    training: str  #: Name of the training.
+    training: str  #: Name of the training run.
     sizes: tuple[int, ...] = ()  #: Cluster sizes of the test set to use; all if empty.
-    apart: bool = False  #: Whether these sizes are excluded from the data set of the training.
+    apart: bool = False  #: Whether these sizes are excluded from the training data.
     paper: tuple[float, float] | None = None  #: MAE and RMSE of the paper in kcal/mol per cluster, if given.
     paper_clusters: int | None = None  #: Number of clusters in the test set of the paper.
 
 
 @dataclass(frozen=True)
 class Result:
-    """Errors of a row in kcal/mol per cluster, one per seed, and mean time of a training."""
+    """Errors of a row in kcal/mol per cluster, one per seed, and mean training time."""
 
     row: Row
     mae: tuple[float, ...]
@@ -85,10 +85,10 @@ class Result:
 
 
 def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
-    """Run the missing trainings, and compare our figures with those of Modee et al. 2021.
+    """Perform the missing training runs, and compare our results with those of Modee et al. 2021.
 
     Raises:
-        InputError: If a row is unknown or a training fails.
+        InputError: If a row is unknown or a training run fails.
     """
     gnc = None if options.gnc is None else Path(options.gnc)
     hdnn = find_spec("torchani") is not None
@@ -110,7 +110,7 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
         return write_report(
             out,
             "Modee et al. 2021, compared with the paper",
-            [text + "Minutes are those of one training on one thread."],
+            [text + "Minutes are for one training run on one thread."],
             [Table("Modee et al. 2021: errors in kcal/mol per cluster", COLUMNS, lines)],
             _figures(achieved, QUICK_TITLE if options.quick else ""),
             findings=findings(achieved),
@@ -156,7 +156,7 @@ def _names(row: Row) -> tuple[str, ...]:
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Options of a training in :func:`rows` that modify its recipe."""
+    """Options of a training run in :func:`rows` that modify its recipe."""
     shells = "--model.model.init_args.active_shells"
     special = {
         "hdnn": RANDOM,
@@ -185,7 +185,7 @@ def trainings(
     options: Sequence[str] = (),
     gnc: Path | None = None,
 ) -> list[Training]:
-    """Trainings of rows, one per name and seed; the seed changes initialisation and order, not the split."""
+    """Training runs of rows, one per name and seed; the seed changes initialisation and order, not the split."""
     planned = []
     for seed in range(seeds):
         seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed), "--trainer.max_time", "null")
@@ -207,7 +207,7 @@ def _data_options(name: str, gnc: Path | None) -> tuple[str, ...]:
 
 
 def folder_name(name: str, seed: int) -> str:
-    """Folder of a training."""
+    """Folder of a training run."""
     return f"{name}_seed{seed}"
 
 
@@ -215,7 +215,7 @@ def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None 
     """Collect the errors of rows, over at least the given number of seeds; additional finished seeds are also used.
 
     Raises:
-        InputError: If a training is not finished.
+        InputError: If a training run is not finished.
     """
     apart: ClusterDataset | None = None
     if any(row.apart for row in selected):
@@ -299,7 +299,7 @@ def findings(achieved: Sequence[Result]) -> list[Finding]:
         text = "Ga46, a magic cluster, is predicted worse than 57, 60 and 66."
         decided.append(Finding(text, worst == 46, f"RMSE {means}"))
         spread = max(max(values) - min(values) for size, values in by_size.items() if size != 46)
-        text = "The RMSE of 57, 60 and 66 does not depend on the sizes that are left out."
+        text = "The RMSE of 57, 60 and 66 does not depend on the other held-out sizes."
         decided.append(Finding(text, spread < 0.5, f"largest difference {spread:.2f} kcal/mol"))
     grouped = mae.get(("By group", "DART"))
     if grouped and full:

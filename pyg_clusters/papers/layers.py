@@ -42,7 +42,7 @@ QUICK: dict[str, Any] = {
 }
 """Options of a quick run."""
 
-QUICK_MARK = "QUICK RUN, two epochs of a narrow model: these are not the figures that the layers reach"
+QUICK_MARK = "QUICK RUN, two epochs of a narrow model: these are not the errors that the layers reach"
 
 COLUMNS = (
     *("target", "layer", "edges"),
@@ -58,7 +58,7 @@ class Layer:
 
     conv: str  #: Import path of its class.
     conv_args: dict[str, Any] = field(default_factory=dict)  #: Arguments specific to this class.
-    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
+    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cutoff.
     every_pair: bool = False
 
 
@@ -93,18 +93,18 @@ class Result:
 
     name: str  #: Name of the layer.
     target: str  #: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
-    mae: tuple[float, ...]  #: Errors on the test set, one per training.
-    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training.
+    mae: tuple[float, ...]  #: Errors on the test set, one per training run.
+    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training run.
     parameters: int  #: Number of parameters.
     epoch_seconds: float  #: Processor time of the training steps of an epoch, one thread.
     frames_per_second: float  #: Predicted clusters per second of processor time, one thread.
 
 
 def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
-    """Run the missing trainings, and compare layers in the same model.
+    """Perform the missing training runs, and compare layers in the same model.
 
     Raises:
-        InputError: If a layer is unknown or a training fails.
+        InputError: If a layer is unknown or a training run fails.
     """
     if options.quick:
         options = replace(options, **QUICK)
@@ -133,7 +133,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
 
 
 def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLayersOptions) -> list[Training]:
-    """Trainings of layers."""
+    """Training runs of layers."""
     planned = []
     for target in targets:
         for name in names:
@@ -144,12 +144,12 @@ def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLa
 
 
 def folder_name(name: str, target: str, fold: int = 0) -> str:
-    """Folder of a training."""
+    """Folder of a training run."""
     return f"{name}_{target}" + (f"_fold{fold}" if target == "shielding" else "")
 
 
 def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: int) -> tuple[str, ...]:
-    """Options of a training that modify its recipe."""
+    """Options of a training run that modify its recipe."""
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
     epochs = options.epochs if target == "energy" else options.shielding_epochs
@@ -167,16 +167,16 @@ def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: i
 
 
 def _without_cutoff(target: str) -> str:
-    """Configuration without a cut-off, as null on the command line does not reach a model given by class_path."""
+    """Configuration without a cutoff, as null on the command line does not reach a model given by class_path."""
     model: dict[str, Any] = {"model": {"init_args": {"cutoff": None}}}
     return json.dumps({"model": model if target == "energy" else {"init_args": model}})
 
 
 def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: int) -> list[Result]:
-    """Errors of finished trainings and speed of their models.
+    """Errors of finished training runs and speed of their models.
 
     Raises:
-        InputError: If a training is not finished.
+        InputError: If a training run is not finished.
     """
     achieved = []
     for target in targets:
@@ -247,7 +247,7 @@ def _line(result: Result) -> list[str]:
     return [
         result.target,
         result.name,
-        "all, by shell" if LAYERS[result.name].every_pair else "within the cut-off",
+        "all, by shell" if LAYERS[result.name].every_pair else "within the cutoff",
         f"{result.parameters:,}",
         mean_and_spread(result.mae),
         mean_and_spread(result.rmse),

@@ -30,7 +30,7 @@ FOLDS: int = 5
 FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Split of the paper", "Trade-off", "Learning curve"
 
 BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
-"""Combinations of the trainings with different seeds: that of the paper, and a deep ensemble."""
+"""Combinations of the seeds: that of the paper, and a deep ensemble."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Division:
 class Extent:
     """Amount of computation."""
 
-    epochs: int = 200  #: Maximum number of epochs of a training.
+    epochs: int = 200  #: Maximum number of epochs of a training run.
     folds: tuple[int, ...] = tuple(range(FOLDS))  #: Test folds.
     weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)  #: Weights of the penalty in the trade-off curve.
     #: Numbers of training clusters of the learning curve, besides all.
@@ -157,13 +157,13 @@ def rows(num_clusters: int, extent: Extent | None = None) -> list[Row]:
 
 
 def folder_name(method: Method, division: Division, seed: int) -> str:
-    """Folder of a training or fit; a Lasso has no seed."""
+    """Folder of a training run or fit; a Lasso has no seed."""
     name = f"{method.name}_{division.name}"
     return name if method.variables else f"{name}_seed{seed}"
 
 
 def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
-    """Trainings of networks for rows, without repetition.
+    """Training runs of networks for rows, without repetition.
 
     Args:
         chosen: The rows.
@@ -248,7 +248,7 @@ class Result:
     sizes: np.ndarray  #: Size of the cluster of each atom.
     clusters: int  #: Number of clusters in the test sets.
     train_clusters: float  #: Mean number of clusters in a training set.
-    minutes: float  #: Mean time of a training on one thread.
+    minutes: float  #: Mean training time on one thread.
     #: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`, :data:`BEST_OF_SEEDS`); empty
     #: for one seed.
     of_seeds: Mapping[str, Mapping[tuple[int, Division], Metrics]] = field(default_factory=dict)
@@ -260,10 +260,10 @@ class Result:
 
 
 def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
-    """Errors of rows whose trainings are finished.
+    """Errors of rows whose training runs are finished.
 
     Raises:
-        InputError: If a training is not finished.
+        InputError: If a training run is not finished.
     """
     return [_result(row, folder, seeds if row.method.variables is None else 1) for row in chosen]
 

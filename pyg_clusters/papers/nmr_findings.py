@@ -15,7 +15,7 @@ from pyg_clusters.papers.tables import Finding
 from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
 RADIUS: float = 4.0
-"""Cut-off of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
+"""Cutoff of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
 
 STEP: float = 0.01  # standard deviation of the smooth step of a coordination number in Å
 CORRELATED: float = 0.3  # smallest magnitude of a correlation coefficient that counts

@@ -44,10 +44,10 @@ PAIR_COLUMNS = ("table", "first minus second", "RMSE", "first lower", "Wasserste
 
 
 def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
-    """Run the missing fits and trainings, and write our figures beside those of Kaneko et al. 2023.
+    """Perform the missing fits and training runs, and write our results next to those of Kaneko et al. 2023.
 
     Raises:
-        InputError: If a row is unknown or a training fails.
+        InputError: If a row is unknown or a training run fails.
     """
     datasets = {name: SodiumShielding(subset=name, pre_filter=UnrelaxedOnly()) for name in ("stable", "all_sizes")}
     dataset = datasets["stable"]
@@ -77,7 +77,7 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
 def write_results(
     results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool
 ) -> Reproduction:
-    """Write tables, findings and figures of finished trainings."""
+    """Write tables, findings and figures of finished training runs."""
     every = SodiumShielding()
     labels, pairs = Labels.of(dataset), relaxed_pairs(every)
     tables = [Table("Kaneko et al. 2023: errors in ppm per atom", COLUMNS, lines_of(results))]
@@ -95,14 +95,14 @@ def write_results(
         f"{extent.epochs} epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between "
         "predicted and DFT distributions; peaks in ppm. Split of the paper: trained on 14 to 26 atoms, validated on 28 "
         "and 30, tested on 40. Five folds: by cluster. Populations come from the DFT calculation that the model is "
-        "meant to replace. Paper: its RMSE. Train, test: numbers of clusters. Minutes are those of one training on one "
+        "meant to replace. Paper: its RMSE. Train, test: numbers of clusters. Minutes are for one training run on one "
         "thread."
     ]
     title = "Kaneko et al. 2023, compared with the paper"
     notes = (
-        f"The figures are based on {labels.clusters} random clusters of {span(labels.sizes)} atoms "
+        f"The results are based on {labels.clusters} random clusters of {span(labels.sizes)} atoms "
         f"({labels.shielding.size:,} atoms). The paper has 2,000 clusters of 14 to 40 atoms, trains on those of 14 to "
-        "26, and tests on 200 of 40: its figures are for orientation."
+        "26, and tests on 200 of 40: its values are for orientation only."
     )
     judged = findings(results, labels, pairs)
     return write_report(folder, title, text, tables, figures, findings=judged, mark=mark, notes=notes)
@@ -142,7 +142,7 @@ def lines_of(results: Sequence[nmr.Result]) -> list[list[str]]:
 
 
 def _part_lines(results: Sequence[nmr.Result]) -> list[list[object]]:
-    """Errors of each training or fit on its own test set."""
+    """Errors of each training run or fit on its own test set."""
     lines = {}
     for result in results:
         for (seed, division), metrics in result.parts.items():

@@ -1,4 +1,4 @@
-"""Tables, findings and figures of a reproduced paper, and its trainings."""
+"""Tables, findings and figures of a reproduced paper, and its training runs."""
 
 import csv
 import io
@@ -28,10 +28,10 @@ from pyg_clusters.terminal import print_table
 
 Row = TypeVar("Row")
 
-QUICK_MARK = "QUICK RUN, a few epochs only: these are not the figures that the recipes reach"
+QUICK_MARK = "QUICK RUN, a few epochs only: these are not the errors that the recipes reach"
 """Mark of every table of a quick run."""
 
-QUICK_TITLE = "QUICK RUN: not the figures that the recipes reach"
+QUICK_TITLE = "QUICK RUN: not the errors that the recipes reach"
 """Title of every figure of a quick run."""
 
 
@@ -40,8 +40,8 @@ class Finding:
     """A statement of a paper, confirmed or rejected."""
 
     statement: str  #: Statement of the paper.
-    holds: bool | None  #: Whether our figures confirm it; ``None`` if they cannot decide.
-    figures: str  #: Our figures, and those of the paper if it gives them.
+    holds: bool | None  #: Whether our results confirm it; ``None`` if they cannot decide.
+    figures: str  #: Our values, and those of the paper if it gives them.
 
     @property
     def verdict(self) -> str:
@@ -73,11 +73,11 @@ def _markdown_line(cells: Sequence[str]) -> str:
 class Reproduction:
     """Result of reproducing a paper."""
 
-    tables: list[Table]  #: Our figures and those of the paper.
+    tables: list[Table]  #: Our values and those of the paper.
     report: Path  #: Report in Markdown; tables (.csv) and figures (.png) are in the same folder.
     findings: list[Finding] = field(default_factory=list)  #: Findings of the paper, confirmed or rejected.
     mark: str = ""  #: Mark of a quick run; otherwise empty.
-    notes: str = ""  #: Remarks on the figures.
+    notes: str = ""  #: Remarks on the results.
 
     def print(self):
         """Print tables and findings."""
@@ -155,13 +155,13 @@ def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable
     known = {name.lower(): name for row in rows for name in names(row)}
     unknown = [word for word in only if word.lower() not in known]
     if unknown:
-        raise InputError(f"--only {unknown[0]!r} is in no table; there are {', '.join(known.values())}")
+        raise InputError(f"--only {unknown[0]!r} is not in any table; choose from {', '.join(known.values())}")
     words = {word.lower() for word in only}
     return [row for row in rows if words & {name.lower() for name in names(row)}]
 
 
 def seconds_of_finished(run: Path) -> float:
-    """Duration of a training in s.
+    """Duration of a training run in s.
 
     Raises:
         InputError: If it is not finished.
@@ -179,7 +179,7 @@ def num_train_clusters(run: Path) -> int:
 def bars_beside_paper(
     labels: Sequence[str], paper: np.ndarray, ours: Sequence[Sequence[float]], xlabel: str, title: str
 ) -> Figure:
-    """Errors of the paper ``[num_rows]`` and ours, one per training of each row, as a pair of bars per row."""
+    """Errors of the paper ``[num_rows]`` and ours, one per training run of each row, as a pair of bars per row."""
     figure, axes = figure_with_axes("", "")
     tidy(axes, xlabel, "")
     y, means = np.arange(len(labels))[::-1], np.array([np.mean(values) for values in ours])
@@ -197,7 +197,7 @@ def bars_beside_paper(
 
 
 def power_law(clusters: np.ndarray, errors: Sequence[Sequence[float]], ylabel: str, title: str) -> Figure:
-    """Errors on the test set, one per training of a row, with a power law in the training clusters ``[num_rows]``."""
+    """Errors on the test set, one per training run, with a power law in the training clusters ``[num_rows]``."""
     means = np.array([np.mean(values) for values in errors])
     spread = np.nan_to_num([deviation(values) for values in errors])
     figure, axes = figure_with_axes("training clusters", ylabel)

@@ -306,7 +306,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
 
 def warn_of_left_range(reasons: Sequence[str], num_frames: int):
-    """Warn of frames that left the geometries of the training set."""
+    """Warn about frames that left the geometries of the training set."""
     if reasons:
         warnings.warn(
             f"{len(reasons)} of {num_frames} frames left the geometries that the model was trained on while they were "

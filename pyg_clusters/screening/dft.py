@@ -49,8 +49,8 @@ def write_folders(
     for number, atoms in enumerate(frames, start=1):
         if unstated := _unstated(atoms, file_format):
             warnings.warn(
-                f"{folder}: files of the format {file_format} state no {unstated}, as candidate {number} does: set it "
-                "in the input of your program, for all candidates that state it",
+                f"{folder}: files of the format {file_format} do not state the {unstated} of candidate {number}: set "
+                "it in the input of your program, for all candidates that state it",
                 stacklevel=2,
             )
             break
@@ -144,7 +144,7 @@ class Comparison:
 
     def print(self):
         """Print the table, and the names of the files."""
-        headings = ("", "results", "MAE without the mean (kcal/mol)", "Spearman", "lowest by DFT", "its predicted rank")
+        headings = ("", "results", "MAE without offset (kcal/mol)", "Spearman", "lowest by DFT", "its predicted rank")
         print_table("DFT and predictions", headings, self.rows())
         paths = ", ".join(str(self.folder / name) for name in RESULTS)
         print(f"{len(self.columns['candidate'])} of {self.num_candidates} candidates: {paths}")

@@ -137,7 +137,7 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
 
 
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
-    """Warn of bins that are narrower than the error of the model, which cannot tell neighbouring bins apart."""
+    """Warn about bins that are narrower than the error of the model, which cannot tell neighbouring bins apart."""
     error = model.test_error
     if error is None or num_bins == 1:
         return
@@ -154,7 +154,7 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
 
 
 def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float]:
-    """Width of the bins of each size (of alloys: composition) with several frames, in kcal/mol."""
+    """Width of the bins of each size (for alloys: composition) with several frames, in kcal/mol."""
     kinds, counts = np.unique(screening.kind, return_counts=True)
     return {
         kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)

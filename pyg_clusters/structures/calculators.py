@@ -101,7 +101,7 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
         if not (state.is_lowest_spin or takes_spin or "initial_magmoms" in atoms.arrays):
             return (
                 f"its multiplicity is {state.multiplicity}, but the calculator {name} has no parameter multiplicity; "
-                "use one that has (tblite, pyscf), or state the spin by initial magnetic moments if it reads them"
+                "use one that has it (tblite, pyscf), or state the spin by initial magnetic moments if it reads them"
             )
         if name == "pyscf":
             return pyscf_problem(atoms.numbers.tolist(), state.charge, state.multiplicity)
@@ -200,7 +200,7 @@ def _own(name: str) -> Calculator:
         with current_folder():
             calculator = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"the calculator {name} cannot be made: {error}; is its module on PYTHONPATH?") from error
+        raise InputError(f"the calculator {name} cannot be created: {error}; is its module on PYTHONPATH?") from error
     if not hasattr(calculator, "get_property"):
-        raise InputError(f"{name} creates a {type(calculator).__name__}, which is no ASE calculator")
+        raise InputError(f"{name} creates a {type(calculator).__name__}, which is not an ASE calculator")
     return calculator

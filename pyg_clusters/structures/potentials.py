@@ -64,7 +64,7 @@ class Gupta(nn.Module):
     Called like a model, ``Gupta("Na")(z, pos, batch)`` returns the energies of the clusters ``[num_graphs]`` in eV,
     relative to isolated atoms. For forces, see :func:`~pyg_clusters.structures.energy_and_forces`.
 
-    All pairs of a cluster are summed, without a cut-off. (The parameters of Cleri and Rosato were fitted with the first
+    All pairs of a cluster are summed, without a cutoff. (The parameters of Cleri and Rosato were fitted with the first
     five neighbour shells of the crystal. Further shells contribute almost nothing in Ag, Au, Cu, Pd and Pt, but 6 % of
     the cohesive energy of Ni.) The parameters of sodium reproduce the lattice constant of the local density
     approximation, 4.05 Å; the experimental value is 4.23 Å. Relaxed distances are therefore about 4 % too short.
@@ -172,9 +172,9 @@ class ModelCalculator(Calculator):
 
     A cluster in a periodic cell is joined across the cell faces for the calculation; ``atoms`` is not modified.
 
-    A cluster in pieces far apart is refused: a cell may have cut it, or its positions are not in Å. This is checked in
-    the first calculation, and when the elements or the cell change or an atom has moved by more than 3 Å, so that a
-    cluster may dissociate during molecular dynamics.
+    A cluster in pieces far apart raises an error: a cell may have cut it, or its positions may not be in Å. This is
+    checked in the first calculation, and when the elements or the cell change or an atom has moved by more than 3 Å, so
+    that a cluster may dissociate during molecular dynamics.
 
     Atomic energies are available if the model has the method ``atomic_energies``. For an
     :class:`~pyg_clusters.models.Ensemble`, the results are means over its members, and ``results["energy_spread"]`` is
@@ -299,7 +299,7 @@ class ClusterEMT(EMT):
         outside = self._no_pair | (r >= self.rc_list)
         r[self._no_pair] = 1.0
         cut = expit(self.acut * (self.rc - r))
-        slope = self.acut * (cut - 1)  # logarithmic slope of the cut-off function
+        slope = self.acut * (cut - 1)  # logarithmic slope of the cutoff function
         cut[outside] = 0.0
 
         filling = np.exp(-eta2 * (r - beta * s0)) * self._chi * cut

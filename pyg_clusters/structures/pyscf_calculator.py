@@ -177,7 +177,7 @@ def pyscf_problem(
             return f"the calculator pyscf has no basis functions {name} for {symbol}; use another calculator"
     electrons = int(sum(numbers)) - charge
     if multiplicity is None and electrons % 2:
-        return f"its {electrons} electrons are odd in number: state multiplicity=2 (or 4, ...) in the frame"
+        return f"it has an odd number of electrons ({electrons}): state multiplicity=2 (or 4, ...) in the frame"
     if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
         return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
     return None
@@ -195,7 +195,7 @@ def basis_shells(symbol: str, basis: str) -> list:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF suggests to look for the basis set online
+            warnings.simplefilter("ignore")  # PySCF suggests looking for the basis set online
             return gto.basis.load(basis, symbol)
     except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
         return []

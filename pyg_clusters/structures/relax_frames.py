@@ -32,7 +32,7 @@ from pyg_clusters.structures.calculators import (
 from pyg_clusters.structures.relaxation import LEFT_RANGE, Minimum, batched_energy, broken, relaxed_frame
 from pyg_clusters.terminal import FrameProgress, count_of
 
-CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
+CORRECTIONS = 20  # number of steps that the optimiser stores to approximate the Hessian
 
 
 class _Stop(Exception):

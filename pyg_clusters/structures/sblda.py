@@ -90,7 +90,7 @@ class _Growth:
         return pos
 
     def place(self, pos: np.ndarray) -> np.ndarray | None:
-        """Return a position for the next atom beside ``pos [num_atoms, 3]``, or ``None`` if none was found."""
+        """Return a position for the next atom near ``pos [num_atoms, 3]``, or ``None`` if none was found."""
         for _ in range(0, PAIRS_BEFORE_RESTART, PAIRS_AT_ONCE):
             i, j, candidates = self.candidates(pos)  # [num_pairs, ANGLES, 3]
             apart = np.sqrt(((candidates[:, :, None] - pos) ** 2).sum(axis=-1))  # [num_pairs, ANGLES, num_atoms]

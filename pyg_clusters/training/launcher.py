@@ -1,4 +1,4 @@
-"""Several trainings in parallel, each with its own process and run folder; training of ensembles."""
+"""Parallel training runs, each with its own process and run folder; training of ensembles."""
 
 import json
 import multiprocessing
@@ -44,7 +44,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Training:
-    """One of several trainings."""
+    """One of several training runs."""
 
     name: str  #: Name of its folder.
     recipe: Path  #: Recipe.
@@ -59,25 +59,25 @@ class Training:
 
 
 def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2):
-    """Run the trainings that are not finished, with one thread each, and print when each starts and ends.
+    """Perform the unfinished training runs, with one thread each, and print when each starts and ends.
 
-    The output of each is written to ``NAME.log``. A repeated call skips finished trainings and resumes the others.
+    The output of each is written to ``NAME.log``. A repeated call skips finished runs and resumes the others.
 
     Args:
-        trainings: Trainings in the order in which they start.
+        trainings: Training runs in the order in which they start.
         folder: Folder of the run folders.
-        workers: Number of trainings in parallel.
+        workers: Number of runs in parallel.
 
     Raises:
-        InputError: If a training fails (the others are stopped), or was started with a different recipe or options.
+        InputError: If a run fails (the others are stopped), or was started with a different recipe or options.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for training in trainings:
         _save_settings(training, folder)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
-    print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them already finished")
+    print(f"{len(trainings)} training runs, {len(trainings) - len(waiting)} of them already finished")
     running: dict[Training, tuple[BaseProcess, float]] = {}
-    # Signals are deferred, so that no training is lost between its start and the callback that stops it.
+    # Signals are deferred, so that no run is lost between its start and the callback that stops it.
     with stopping_on_signals(), deferring_stop(), ExitStack() as stack:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -85,20 +85,20 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
                 process = _begin(training, folder)
                 stack.callback(_stop, process)
                 running[training] = process, time.monotonic()
-                print(f"start {training.name}")
+                print(f"started {training.name}")
             time.sleep(POLL_SECONDS)
-            check_stopped()  # the callbacks stop all trainings
+            check_stopped()  # the callbacks stop all runs
             for training, (process, start) in list(running.items()):
                 if process.is_alive():
                     continue
                 del running[training]
                 if process.exitcode:
                     raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
-                print(f"end   {training.name} after {(time.monotonic() - start) / 60:.1f} min")
+                print(f"finished {training.name} after {(time.monotonic() - start) / 60:.1f} min")
 
 
 def _save_settings(training: Training, folder: Path):
-    """Save recipe and options of a training, or check that they have not changed."""
+    """Save the recipe and options of a run, or check that they have not changed."""
     if not training.recipe.is_file():
         raise InputError(f"{training.recipe}: no such recipe")
     file = folder / f"{training.name}.json"
@@ -120,14 +120,14 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
         options: Options of ``pyg-clusters train`` that change it.
         number: Number of members.
         folder: Folder of the ensemble, with the folders of the members in it.
-        workers: Number of trainings in parallel, with one thread each.
+        workers: Number of runs in parallel, with one thread each.
     """
     if number < 2 or workers < 1:
         raise InputError(f"an ensemble needs at least two members and one worker, got {number} and {workers}")
     if not recipe.is_file():
         raise InputError(f"{recipe}: no such recipe")
     if (folder / CONFIGURATION).exists():
-        raise InputError(f"{folder} already holds a run; choose another --out")
+        raise InputError(f"{folder} already contains a run; choose another --out")
     names = [f"member_{seed}" for seed in range(number)]
     with output_lock(folder, folder=True):
         notes = {"number": number, "options": list(options)}
@@ -144,7 +144,7 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
 
 
 def resume_ensemble(folder: Path, workers: int):
-    """Resume the trainings of an ensemble that was trained by :func:`train_ensemble`."""
+    """Resume the training of an ensemble that was trained by :func:`train_ensemble`."""
     notes = _notes(folder)
     if not notes:
         raise InputError(f"{folder} is an ensemble of runs that were trained separately; resume each of them")
@@ -168,7 +168,7 @@ def _notes(folder: Path) -> dict[str, Any]:
 
 
 def _begin(training: Training, folder: Path) -> BaseProcess:
-    """Start a training, on Linux in a fork of a process that has already imported this package."""
+    """Start a run, on Linux in a fork of a process that has already imported this package."""
     context: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
     if sys.platform == "linux":  # elsewhere a fork of a process with loaded libraries is unsafe
         context = multiprocessing.get_context("forkserver")

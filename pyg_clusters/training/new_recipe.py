@@ -215,7 +215,7 @@ trainer: {{max_epochs: {options.epochs}}}
 
 
 def _model(findings: Findings, epochs: int) -> str:
-    """Section ``model`` of a recipe: training, network, optimizer and schedule."""
+    """Section ``model`` of a recipe: training, network, optimiser and schedule."""
     training, optimizer = "EnergyTraining", "Adam, init_args: {lr: 2.0e-3}"
     if findings.per_atom:
         training, optimizer = "ShieldingTraining", "AdamW, init_args: {lr: 1.0e-3, weight_decay: 0.01}"

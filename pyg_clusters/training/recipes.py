@@ -1,4 +1,4 @@
-"""Recipes on the command line, and their checks."""
+"""Recipes on the command line, and checks of recipes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

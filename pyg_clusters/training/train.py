@@ -346,7 +346,7 @@ def _begin(run: Run, cli: TrainCLI):
     folder = run.path
     if (folder / CONFIGURATION).exists():
         raise InputError(
-            f"{folder} already holds a run; resume it with pyg-clusters train --resume {folder} (if it is finished, "
+            f"{folder} already contains a run; resume it with pyg-clusters train --resume {folder} (if it is finished, "
             "with a larger --trainer.max_epochs), or choose another --out"
         )
     cli.datamodule.split.save(folder / SPLITS)

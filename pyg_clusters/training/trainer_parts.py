@@ -1,4 +1,4 @@
-"""Parts of a training for Lightning: loaders and their sampler, the folder of a run, and progress."""
+"""Parts of a training run for Lightning: loaders and their sampler, the run folder, and progress."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ COLUMNS = ("train_mae", "val_mae", "val_rmse", "learning_rate", "val_loss", "val
 
 
 class ClusterDataModule(TrainingData, pl.LightningDataModule):
-    """Data set and split of a training, and loaders that divide each batch over the processes.
+    """Data set and split of a training run, and loaders that divide each batch over the processes.
 
     Arguments are those of :class:`~pyg_clusters.datasets.training_data.TrainingData`.
     """
@@ -147,7 +147,7 @@ def bounded_batches(
 
 
 class RunFolder(Checkpoint):
-    """Writer of the folder of a run. At the end of every epoch it atomically writes
+    """Writer of the run folder. At the end of every epoch it atomically writes
 
     - ``metrics.csv``: a row per epoch (errors in the unit of the module: kcal/mol per cluster; forces meV/Å),
     - ``best/``: the model with the smallest validation MAE (or metric named in ``monitored`` of the module),

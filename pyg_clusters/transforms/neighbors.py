@@ -35,7 +35,7 @@ class ShellGraph(BaseTransform):
     """Add ordered pairs of atoms ``edge_index [2, num_edges]`` (source j, target i) and their shells ``edge_type
     [num_edges]``: 0, 1, 2 for the shells J, K, L of atom i.
 
-    All pairs (or all within a cut-off) are included, however many neighbours an atom has. Use this as a ``transform``
+    All pairs (or all within a cutoff) are included, however many neighbours an atom has. Use this as a ``transform``
     rather than a ``pre_transform``, as each edge needs 24 bytes on disk. For a heterogeneous graph with one relation
     per shell, set ``node_type`` to zero and call ``data.to_heterogeneous(node_type_names=["atom"],
     edge_type_names=[("atom", s, "atom") for s in "JKL"])``.

@@ -43,7 +43,7 @@ class SymmetryFunctions(BaseTransform):
     values up to rounding.
 
     The functions of an atom are the radial functions for each element, followed by the angular functions for each pair
-    of elements. Shifts are evenly spaced from the start to the cut-off (excluded); angles are the midpoints of equal
+    of elements. Shifts are evenly spaced from the start to the cutoff (excluded); angles are the midpoints of equal
     intervals between 0 and π. With one element there are 64 + 24 · 24 = 640 functions, 2.5 kB per atom in single
     precision: 780 MB for the 303,900 atoms of the shipped gallium minima. As they have no learned parameters, use this
     as a ``pre_transform`` of a data set to compute them only once.
@@ -53,8 +53,8 @@ class SymmetryFunctions(BaseTransform):
 
     Args:
         elements (sequence of str): Symbols of all elements of the clusters.
-        radial_cutoff (float): Cut-off :math:`R_r` in Å, exclusive.
-        angular_cutoff (float): Cut-off :math:`R_a` in Å, exclusive, below the radial cut-off.
+        radial_cutoff (float): Cutoff :math:`R_r` in Å, exclusive.
+        angular_cutoff (float): Cutoff :math:`R_a` in Å, exclusive, below the radial cutoff.
         radial_eta (float): :math:`\eta_r` in 1/Å².
         angular_eta (float): :math:`\eta_a` in 1/Å².
         zeta (float): :math:`\zeta`; 32 makes the angular functions about 0.25 rad wide.

@@ -50,7 +50,7 @@ def test_copies(minima, capsys):
             f"\n  ratio                                        {WANTED / seconds:10.1f}"
             f"\n  baseline (all pairs of a size, timed on {COMPARED})  {baseline:10,.0f} s"
             f"\n  distinct structures found                    {len(kept):10,}"
-            f"\n  missed copies (kept beside their like)       {missed:10,}"
+            f"\n  missed copies (kept as distinct)             {missed:10,}"
             f"\n  false merges (taken for copies of another)   {false:10,}"
         )
     assert missed <= 0.001 * len(label) and false <= 0.001 * len(label)

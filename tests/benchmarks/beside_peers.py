@@ -39,7 +39,7 @@ ENVIRONMENTS = {
     "antlr4-python3-runtime==4.9.3 torch-ema progressbar2",
     "NEP": "torchnep==1.0.7 calorine",
 }
-"""What pip installs for each peer beside the packages of this environment (torch, numpy, ASE); its own come first."""
+"""What pip installs for each peer besides the packages of this environment (torch, numpy, ASE); its own come first."""
 SHIPPED = {
     "copper-gold": (CopperGoldClusters, "smooth-dart-copper-gold"),
     "gallium": (GalliumClusters, "smooth-dart-gallium"),

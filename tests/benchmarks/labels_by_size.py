@@ -25,10 +25,10 @@ from pyg_clusters.labels.dft.shielding_tensor import MagneticResponse
 from pyg_clusters.structures import sblda
 
 GROWN = 500
-"""Clusters of which the one is taken whose closed shell is most likely to be stable."""
+"""Number of random clusters of a size; the one with the largest tight-binding gap is labelled."""
 
 KB = 1e-6
-"""In GB."""
+"""One kilobyte in GB."""
 
 STEPS: dict[str, list[tuple[object, str]]] = {
     "fitted integrals": [(FittedIntegrals, "__init__")],

@@ -15,7 +15,7 @@ LARGEST_EXPONENT = 40  # products of primitive functions are neglected if they a
 
 
 class FittingBasis:
-    r"""Auxiliary basis of spherical functions, including for molecules with Cartesian functions.
+    r"""Auxiliary basis of spherical functions, also for molecules with Cartesian functions.
 
     For Cartesian orbitals, PySCF computes only integrals with Cartesian auxiliary functions; these are transformed to
     spherical functions. There are a fifth fewer of them, which reduces time and memory accordingly.
