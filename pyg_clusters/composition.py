@@ -121,13 +121,13 @@ def all_compositions(elements: Sequence[str], sizes: Sequence[int], *, mixed: bo
 
 
 def formula_of(composition: Mapping[str, int]) -> str:
-    """Formula of a composition, in the order of its elements.
+    """Formula of a composition, with ASE's order of elements as in :func:`composition_names`.
 
     Example:
         >>> formula_of({"Cu": 12, "Au": 1})
-        'Cu12Au'
+        'AuCu12'
     """
-    return "".join(f"{element}{n if n > 1 else ''}" for element, n in composition.items())
+    return Formula.from_dict(composition).format("hill")
 
 
 def _partitions(total: int, parts: int, least: int) -> Iterator[tuple[int, ...]]:

@@ -45,6 +45,21 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
+def test_describe_does_not_compare_ions_with_neutral_clusters(tmp_path, capsys):
+    """Two neutral clusters of one shell count are 0.1 eV apart; the cation of one of them is 4 eV above."""
+    short, long = ([[0.0, 0, 0], [0, 0, length], [0, length, 0]] for length in (3.0, 3.2))
+    frames = [Atoms("Na3", pos, info={"energy": energy}) for pos, energy in ((short, -3.0), (long, -3.1), (short, 1.0))]
+    frames[2].info["charge"] = 1
+    write_extxyz(tmp_path / "set.extxyz", frames)
+    assert main(["describe", str(tmp_path / "set.extxyz"), "--target", "energy", "--radii", "3.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "distinct isomers: 3 of 3" in printed and "2.31 kcal/mol apart on average, 2.31 at most" in printed
+    frames[2].info["multiplicity"] = 2
+    write_extxyz(tmp_path / "odd.extxyz", frames)
+    command = ["describe", tmp_path / "odd.extxyz", "--target", "energy", "--radii", "3.5"]
+    assert "odd.extxyz, frame 2: multiplicity means 1 unpaired" in refused(command, capsys)
+
+
 @pytest.mark.figures
 def test_describe_writes_what_it_prints(clusters, tmp_path, capsys):
     out = tmp_path / "description"

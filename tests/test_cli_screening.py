@@ -159,6 +159,7 @@ def test_bad_options_of_strategies(model, trajectory, tmp_path, capsys):
             ["--choose", "rank", "--pool", "9"],
             "--pool requires --choose unique or diverse, or --relax, not rank",
         ),
+        (["--choose", "unique", "--pool", "9", "--top", "10"], "--pool 9 is smaller than --top 10"),
         (["--choose", "diverse", "--tolerance", "1"], "--tolerance requires --choose unique, not diverse"),
         (["--choose", "bins", "--bins", "0"], "--bins must be at least 1, got 0"),
         (["--choose", "unique", "--tolerance", "0"], "--tolerance must be positive (in Å), got 0"),
@@ -306,6 +307,10 @@ def test_compare_dft_refuses(screened, tmp_path, capsys):
     assert "candidate 1 already has the result in" in refused(["compare-dft", folder, one, one], capsys)
     assert "candidates, not 9" in refused(["compare-dft", folder, copied], capsys)
     write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
+    ion = Atoms("Ga31", candidates[0].positions, info={"energy": -1.0, "charge": 1})
+    write_extxyz(tmp_path / "ion.extxyz", [ion])
+    line = refused(["compare-dft", folder, tmp_path / "ion.extxyz"], capsys)
+    assert "ion.extxyz: its charge is 1, that of candidate 1 is 0; omit the file" in line
     assert "no candidate is Ga2" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
     (tmp_path / "other.extxyz").rename(tmp_path / "candidates.extxyz")

@@ -91,7 +91,7 @@ def test_ranks_are_those_after_relaxing(perturbed, tmp_path):
     assert all(row["converged"].lower() == "false" and row["model_steps"] == "3" for row in rows)
     energies = [float(row["pred_energy"]) for row in rows]
     assert energies == sorted(energies)
-    few = run_relaxed(perturbed, tmp_path / "few", "--steps", "3", "--pool", "2")
+    few = run_relaxed(perturbed, tmp_path / "few", "--steps", "3", "--pool", "2", "--top", "2")
     lowest = sorted(rows, key=lambda row: float(row["initial_pred_energy"]))[:2]
     assert {row["source_frame"] for row in few} == {row["source_frame"] for row in lowest}
 

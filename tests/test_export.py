@@ -57,6 +57,22 @@ with warnings.catch_warnings(record=True) as caught:
 assert any("2 atoms, those of the training set had 12 to 20" in str(warning.message) for warning in caught), caught
 """
 
+WARNED = """
+import sys
+import warnings
+from ase.io import read
+from metatomic_ase import MetatomicCalculator
+
+for file, expected in zip(sys.argv[1::2], sys.argv[2::2]):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        atoms = read(file)
+        atoms.calc = MetatomicCalculator("model.pt")  # a new one, as each warns once
+        atoms.get_potential_energy()
+    found = [str(w.message) for w in caught if "training set" in str(w.message)]
+    assert [expected in each for each in found] == [True] * bool(expected), (file, found)
+"""
+
 SPREAD = """
 import numpy as np
 from ase import Atoms
@@ -88,7 +104,7 @@ def model(tmp_path):
 @pytest.mark.slow
 def test_energies_and_forces_without_this_package(model, tmp_path, capsys):
     z, pos, _ = random_clusters((16,), 29, torch.Generator().manual_seed(2))
-    z[::2] = 79
+    z[::3] = 79
     atoms = Atoms(z.numpy(), pos.numpy(), calculator=ModelCalculator(model))
     forces = atoms.get_forces()
     assert np.abs(forces).max() > 0.1
@@ -106,6 +122,29 @@ def test_energies_and_forces_without_this_package(model, tmp_path, capsys):
     assert used.returncode == 0, used.stderr[-2000:]
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "model.pt")]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_exported_models_warn_of_compositions_and_pairs_of_elements(tmp_path):
+    """A chain with Cu-Cu of 2.2 Å and Au-Au of 2.6 Å: 2.25 Å between gold atoms is too short, not between copper."""
+    chain = Atoms("Cu2Au2", [[0, 0, 0], [2.2, 0, 0], [4.7, 0, 0], [7.3, 0, 0]])
+    model = SmoothDART(elements=(29, 79), hidden_channels=16, degree=1).double()
+    z, pos = torch.from_numpy(chain.numbers).long(), torch.from_numpy(chain.positions)
+    model.domain.fit(z, torch.tensor([0, 4]), pos)
+    with pytest.warns(UserWarning, match="do not determine the energies of Cu, Au"):
+        model.scale.fit(z, torch.tensor([0, 4]), torch.tensor([-12.0]))
+    save_model(model, tmp_path / "model", {"test_force_mae_mev_per_angstrom": 1.0})
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "model.pt")]) == 0
+    swapped = Atoms("AuCu3", [[0, 0, 0], [2.5, 0, 0], [5.0, 0, 0], [7.6, 0, 0]])
+    gold = Atoms("Au4", chain.positions * 1.2)
+    short = Atoms("Au2Cu2", [[0, 0, 0], [2.25, 0, 0], [4.75, 0, 0], [6.95, 0, 0]])
+    expected = ["", "", "0 % of the atoms are Cu, 50 to 50 % in the training set", "closer than any"]
+    arguments = []
+    for number, (atoms, reason) in enumerate(zip((chain, swapped, gold, short), expected, strict=True)):
+        atoms.write(tmp_path / f"{number}.xyz")
+        arguments += [f"{number}.xyz", reason]
+    used = subprocess.run([sys.executable, "-c", WARNED, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert used.returncode == 0, used.stderr[-2000:]
 
 
 @pytest.mark.slow

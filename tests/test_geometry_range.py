@@ -16,7 +16,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
-from pyg_clusters.models.training_domain import GeometryRange, measures
+from pyg_clusters.models.geometry_range import GeometryRange, measures
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates
 from pyg_clusters.screening.pool import FramePool, select_candidates
 from pyg_clusters.shipped import shipped_folder
@@ -145,6 +145,38 @@ def test_reasons_name_atoms_and_values():
     assert "atom 0 is 4.00 Å from its nearest neighbour, above" in few.reason(apart)
     assert few.reason(pair(2.5)) is None and few.reason(Atoms("Ga")) is None
     assert "below what is physically possible (1.22 Å)" in GeometryRange().reason(pair(1.0))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_pairs_of_elements_have_their_own_shortest_distance(large, monkeypatch):
+    """Cu-Cu of 2.2 Å and Au-Au of 2.6 Å: 2.3 Å is within the tolerance of a tenth for copper, not for gold (2.34 Å)."""
+    if large:
+        monkeypatch.setattr(pairs, "LARGE", 1)
+    domain = TrainingDomain()
+    z, ptr = torch.tensor([29, 29, 79, 79]), torch.tensor([0, 4])
+    pos = torch.tensor([[0.0, 0, 0], [2.2, 0, 0], [4.8, 0, 0], [7.4, 0, 0]], dtype=torch.double)
+    domain.fit(z, ptr, pos)
+    trained = domain.geometry_range
+    assert trained.closest == pytest.approx({(29, 29): 2.2 / 2.64, (29, 79): 2.6 / 2.68, (79, 79): 2.6 / 2.72})
+    short = pos.clone()
+    short[3, 0] = 7.1
+    measured = measures(z.repeat(2), torch.cat([pos, short]), torch.arange(8) // 4, trained.scale)
+    assert trained.outside(measured).tolist() == [False, True]
+    assert trained.outside(measures(z, short, torch.zeros_like(z), trained.scale), measured[1:]).tolist() == [False]
+    expected = "atoms 2 and 3 are 2.30 Å apart, below what the model was trained on (2.34 Å)"
+    assert trained.reason(Atoms(z.numpy(), short.numpy())) == expected
+    assert trained.reason(Atoms(z.flip(0).numpy(), pos.numpy()[::-1])) is None
+    older = SmoothDART(elements=(29, 79), degree=1)
+    older.domain.load_state_dict({name: value for name, value in domain.state_dict().items() if name != "closest"})
+    older.domain.widen(z, ptr, short)  # the distances of the first training set remain unknown
+    assert (
+        not older.domain.geometry_range.closest
+        and older.domain.geometry_range.reason(Atoms(z.numpy(), short.numpy())) is None
+    )
+
+
+def test_shipped_alloys_know_the_distances_of_gold():
+    assert load_model("copper-gold").domain.geometry_range.reason(Atoms("Au2", [[0, 0, 0], [0, 0, 1.95]]))
 
 
 @pytest.fixture(scope="module")

@@ -412,12 +412,15 @@ def test_energies_and_forces_are_those_of_the_calculator():
     atoms = Atoms(
         "Cu3Au", rng.normal(size=(4, 3)) * 1.5, info={"seed": 5, "binding_energy": -1.0}, pbc=True, cell=[30] * 3
     )
+    atoms.info["REF_energy"] = -7.0  # of another level of theory
+    atoms.set_array("REF_forces", np.ones((4, 3)))
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((4, 3)))
     found = EnergyLabeller("emt")(atoms)
     expected = Atoms(atoms.numbers, atoms.positions, calculator=ClusterEMT())
     assert found.reason is None and found.atoms.get_potential_energy() == expected.get_potential_energy()
     np.testing.assert_array_equal(found.atoms.get_forces(), expected.get_forces())
     assert found.atoms.info == {"seed": 5, "calculator": "emt"} and not found.atoms.pbc.any()
+    assert "REF_forces" not in found.atoms.arrays
     assert atoms.info["binding_energy"] == -1.0 and atoms.get_potential_energy() == 0.0  # the input is unchanged
 
 

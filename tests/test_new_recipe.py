@@ -144,6 +144,28 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err
 
 
+def test_predictions_and_other_geometries_are_not_labels(files, tmp_path, capsys):
+    frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
+    for atoms in frames:
+        atoms.calc, atoms.info = None, {"pred_energy": -1.0, "initial_energy": -2.0, "earlier_pred_energy": -3.0}
+        atoms.set_array("initial_forces", atoms.positions)
+    write_extxyz(tmp_path / "a.extxyz", frames)
+    command = ["new-recipe", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "r.yaml")]
+    assert main(command) == 2
+    assert "no energy or shielding to train on" in capsys.readouterr().err
+    for atoms in frames:
+        atoms.info["xtb_energy"] = -2.0
+    write_extxyz(tmp_path / "a.extxyz", frames)
+    assert main(command) == 0
+    assert "forces     none" in capsys.readouterr().out and "xtb_energy" in (tmp_path / "r.yaml").read_text()
+    for atoms in frames:
+        atoms.set_array("nmr_shielding", atoms.positions[:, 0])
+    write_extxyz(tmp_path / "a.extxyz", frames)
+    assert main([*command, "--overwrite"]) == 2
+    assert "ambiguous: there are xtb_energy, nmr_shielding" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--target", "nmr_shielding"]) == 0
+
+
 def test_shipped_files_are_used_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["recipes"]) == 0 and main(["models"]) == 0

@@ -12,7 +12,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.db import connect
-from ase.io import write
+from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
@@ -319,6 +319,15 @@ def test_isolated_atoms_are_references_on_request(tmp_path):
         for ours, other in zip(on_disk, dataset, strict=True):
             assert torch.equal(ours.y, other.y) and torch.equal(ours.pos, other.pos) and torch.equal(ours.z, other.z)
             assert torch.equal(ours.idx, other.idx)
+
+
+def test_isolated_ions_are_not_references(tmp_path):
+    path = with_isolated_atoms(tmp_path / "a.extxyz")
+    write_extxyz(path, [cluster(1, "Ga", REF_energy=5.8, charge=1), *read(path, ":")])
+    arguments = {"target": "REF_energy", "references": "isolated_atoms"}
+    refused(lambda: ClusterDataset(tmp_path, path, **arguments), "frame 0", "an isolated ion, which is no reference")
+    with pytest.warns(UserWarning, match="an isolated ion"):
+        assert ClusterDataset(tmp_path, path, **arguments, on_bad="skip").references == {"Ga": -0.2, "Al": -0.5}
 
 
 def test_isolated_atoms_need_no_other_labels(tmp_path):

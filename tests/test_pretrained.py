@@ -55,7 +55,7 @@ def test_gallium_by_name(tmp_path, capsys):
     for line, number in zip(lines, (0, 3000), strict=True):
         assert float(line.split(",")[3]) == pytest.approx(float(dataset[number].y), abs=1.5)
     assert main(["info", "gallium"]) == 0
-    assert "test_mae_kcal_mol" in capsys.readouterr().out
+    assert "test MAE (kcal/mol): 3.95" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"ships \(copper-gold, gallium, "):
         load_model("gold")
 
@@ -87,7 +87,7 @@ def test_sodium_by_name(name, tmp_path, capsys):
     assert len(predicted) == sum(dataset[number].z.numel() for number in (0, 30))
     assert 400 < min(predicted) and max(predicted) < 680
     assert main(["info", name]) == 0
-    assert "test_rmse_ppm" in capsys.readouterr().out
+    assert "test RMSE (ppm)" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("default")

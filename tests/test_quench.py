@@ -229,7 +229,7 @@ def test_frames_say_what_they_are():
     assert found[0].info["source"] == "random" and {"swap", "relocation"} <= {atoms.info["source"] for atoms in found}
     for atoms in found:
         info = atoms.info
-        assert info["group"] in (f"Cu6Au4-{info['segment']}", f"Cu9-{info['segment']}")
+        assert info["group"] in (f"Au4Cu6-{info['segment']}", f"Cu9-{info['segment']}")
         copy = Atoms(atoms.numbers, atoms.positions, calculator=EMT())
         assert copy.get_potential_energy() == pytest.approx(info["energy"], abs=1e-9)
         assert np.linalg.norm(copy.get_forces(), axis=1).max() <= 0.01 + 1e-6

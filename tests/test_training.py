@@ -322,6 +322,26 @@ def test_a_graph_that_the_model_would_not_compute_is_refused(recipe, tmp_path, c
     assert main(arguments) == 0
 
 
+def test_noise_that_does_not_reach_the_model_is_refused(recipe, tmp_path, capsys):
+    """The shells of a graph are computed from the positions without noise; the model computes its own shells of noisy
+    positions.
+    """
+    arguments = ["train", "--config", str(recipe), "--out", str(tmp_path / "run"), "--trainer.max_epochs", "1"]
+    arguments += ["--model.position_noise", "0.1"]
+    graph = ["--data.dataset.init_args.transform", "pyg_clusters.transforms.ShellGraph"]
+    assert main([*arguments, *graph]) == 2
+    assert "position_noise has no effect on edge_index, edge_type of the data set" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_half_precision_of_positions_and_energies_is_refused(precision, recipe, tmp_path, capsys):
+    arguments = ["train", "--config", str(recipe), "--out", str(tmp_path / "run"), "--trainer.precision", precision]
+    assert main(arguments) == 2
+    assert "use bf16-mixed" in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_be_saved_is_refused_before_training(recipe, tmp_path, capsys):
     arguments = ["--config", str(recipe), "--out", str(tmp_path / "run"), "--model.model", f"{__name__}.NoAttribute"]
     assert main(["train", *arguments]) == 2

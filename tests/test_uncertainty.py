@@ -245,6 +245,24 @@ def test_the_range_of_a_chain_and_a_triangle():
     np.testing.assert_allclose([known.shortest, known.farthest], [3.0, 3.2], rtol=1e-6)
 
 
+def test_distances_are_flagged_by_their_elements():
+    """Cu-Cu of 2.2 Å, Au-Au of 2.6 Å: 2.4 Å is too short between gold atoms only, and gold never touched copper."""
+    apart = np.array([[0.0, 0, 0], [2.2, 0, 0], [8.2, 0, 0], [10.8, 0, 0]])
+    known = OutOfRangeFlagger.fit_blocks([flat([Atoms("Cu2Au2", apart)])])
+    assert known.closest == pytest.approx({"Cu-Cu": 2.2, "Cu-Au": 1.3 * (1.32 + 1.36), "Au-Au": 2.6})
+    gold, both, copper = apart - [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0.2, 0, 0]], apart.copy(), apart.copy()
+    both[1, 0], copper[1, 0], copper[3, 0] = 2.0, 2.3, 10.9
+    mixed = np.array([[0.0, 0, 0], [2.2, 0, 0], [4.8, 0, 0], [7.4, 0, 0]])
+    known.farthest = float("inf")
+    flags = known.flags(*flat([Atoms("Cu2Au2", pos) for pos in (gold, both, copper, mixed)]))
+    expected = ["Au-Au distance 2.40 Å below 2.60", "Cu-Cu distance 2.00 Å below 2.20", ""]
+    assert flags.tolist() == [*expected, "Cu-Au distance 2.60 Å below 3.48"]
+    again = OutOfRangeFlagger(**json.loads(json.dumps(asdict(known))))
+    assert (again.flags(*flat([Atoms("Cu2Au2", gold)])) == expected[:1]).all()
+    older = {name: value for name, value in asdict(known).items() if name != "closest"}
+    assert OutOfRangeFlagger(**older).flags(*flat([Atoms("Cu2Au2", both)])) == ["distance 2.00 Å below 2.20"]
+
+
 def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
     known = OutOfRangeFlagger.of_domain(darts(1)[0].domain)
     frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]

@@ -130,7 +130,12 @@ class Collisions:
 
 
 def collisions(
-    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, counts: np.ndarray, energy: np.ndarray | None = None
+    z: np.ndarray,
+    pos: np.ndarray,
+    ptr: np.ndarray,
+    counts: np.ndarray,
+    energy: np.ndarray | None = None,
+    charge: np.ndarray | None = None,
 ) -> Collisions:
     """Find distinct isomers that share a multiset of descriptors.
 
@@ -139,7 +144,7 @@ def collisions(
     isomer if their energies agree within 1 meV per cluster and their pair distances, sorted within each pair of
     elements, within 0.05 Å (root mean square). Sorted distances are invariant to translation, rotation, reflection and
     permutation of atoms; mirror images are therefore the same isomer. Without energies, only the distances are
-    compared.
+    compared. Clusters of different charge are not isomers.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -147,8 +152,9 @@ def collisions(
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         counts: Shell counts ``[num_atoms, num_shells]``.
         energy: Energies ``[num_graphs]`` in eV.
+        charge: Charges ``[num_graphs]`` in e; equal by default.
     """
-    multisets = same_multiset(z, ptr, counts)
+    multisets = same_multiset(z, ptr, counts, charge)
     groups = [_distinct(frames, z, pos, ptr, energy) for frames in multisets]
     sizes, num_isomers = np.diff(ptr), sum(map(len, groups))
     shared = [
@@ -164,14 +170,17 @@ def collisions(
     return Collisions(len(ptr) - 1, num_isomers, len(multisets), shared, floor)
 
 
-def same_multiset(z: np.ndarray, ptr: np.ndarray, counts: np.ndarray) -> list[list[int]]:
-    """Group clusters by their multiset of descriptors and elements; arguments as in :func:`collisions`."""
+def same_multiset(
+    z: np.ndarray, ptr: np.ndarray, counts: np.ndarray, charge: np.ndarray | None = None
+) -> list[list[int]]:
+    """Group clusters by their charge and their multiset of descriptors and elements; see :func:`collisions`."""
     rows = np.column_stack([z, counts]).astype(np.int32)
     cluster = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     rows = rows[np.lexsort((*rows.T, cluster))]  # a canonical order within each cluster
-    groups: dict[bytes, list[int]] = {}
+    groups: dict[tuple[int, bytes], list[int]] = {}
     for index, (first, last) in enumerate(zip(ptr[:-1], ptr[1:], strict=True)):
-        groups.setdefault(rows[first:last].tobytes(), []).append(index)
+        of_cluster = 0 if charge is None else int(charge[index])
+        groups.setdefault((of_cluster, rows[first:last].tobytes()), []).append(index)
     return list(groups.values())
 
 
@@ -300,6 +309,6 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
         origin=origin,
         counts=counts,
         shells=mean_counts_by_size(counts, frames.ptr),
-        collisions=collisions(frames.z, frames.pos, frames.ptr, counts, energy),
+        collisions=collisions(frames.z, frames.pos, frames.ptr, counts, energy, frames.charges),
         target=target,
     )

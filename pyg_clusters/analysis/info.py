@@ -33,6 +33,15 @@ from pyg_clusters.terminal import count_of, span
 
 MAX_FORMULAS = 20  # maximum number of compositions listed
 
+UNITS = {"kcal_mol": "kcal/mol", "mev_per_atom": "meV/atom", "mev_per_angstrom": "meV/Å", "ppm": "ppm"}
+"""Units at the end of the keys of errors."""
+
+WORDS = {
+    **{"val": "validation", "train": "training", "mae": "MAE", "rmse": "RMSE", "num": "number of"},
+    **{name.lower(): name for name in ("Kolmogorov", "Smirnov", "Spearman", "Wasserstein")},
+}
+"""Words in place of the parts of keys."""
+
 
 @dataclass
 class Contents:
@@ -59,7 +68,7 @@ def info(options: InfoOptions) -> Iterator[Contents]:
         if path.is_dir() and not any(path.iterdir()):
             raise InputError(f"{path}: the folder is empty")
         elif shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path))):
-            yield _model_contents(path)
+            yield _model_contents(path, shipped)
         else:
             yield _frame_contents(path, options.on_bad)
 
@@ -74,7 +83,7 @@ def _has_structures(folder: Path) -> bool:
     return any(map(holds_structures, files))
 
 
-def _model_contents(path: Path) -> Contents:
+def _model_contents(path: Path, shipped: bool) -> Contents:
     """Parameters, training set and errors of a model."""
     run = Run(path)
     model, ensemble, configuration = run.model, run.is_ensemble, read_configuration(run.folder)
@@ -90,10 +99,10 @@ def _model_contents(path: Path) -> Contents:
     if references := reference_energies(model):
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:
-        values["members"] = ", ".join(str(member.path) for member in run.members)
+        values["members"] = ", ".join(member.path.name if shipped else str(member.path) for member in run.members)
     notes = ensemble_notes(path) if ensemble else run.notes
-    values |= {key: _in_words(value) for key, value in notes.items()}
-    values |= {f"test {key}": _in_words(value) for key, value in (run.metrics or {}).items()}
+    values |= {_name(key): _in_words(value) for key, value in notes.items()}
+    values |= {_name(f"test_{key}"): _in_words(value) for key, value in (run.metrics or {}).items()}
     return contents
 
 
@@ -140,6 +149,19 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
     if periodic:
         values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined across their faces"
     return contents
+
+
+def _name(key: str) -> str:
+    """Key of a note in words, with the unit of an error in parentheses.
+
+    Example:
+        >>> _name("val_hot_force_mae_mev_per_angstrom"), _name("test_overlap_10_ppm")
+        ('validation hot force MAE (meV/Å)', 'test overlap 10 ppm')
+    """
+    for name, unit in UNITS.items():
+        if key.endswith(f"_{name}") and not key[-len(name) - 2].isdigit():
+            return f"{_name(key.removesuffix(f'_{name}'))} ({unit})"
+    return " ".join(WORDS.get(word, word) for word in key.split("_"))
 
 
 def _in_words(value: object) -> str:

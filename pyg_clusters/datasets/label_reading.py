@@ -21,6 +21,7 @@ from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
+from pyg_clusters.frames.electronic_state import ElectronicState
 from pyg_clusters.frames.energy_units import check_stated_force_unit, check_stated_unit
 from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
@@ -88,8 +89,10 @@ class LabelReader:
         for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
-            reason = "number of atoms is 1, an isolated atom: references='isolated_atoms' uses its energy"
-            bad += [BadFrame(block.file, int(number), reason) for number in block.number[single]]
+            for frame in np.flatnonzero(single):
+                use = "an isolated atom: references='isolated_atoms' uses its energy"
+                use = "an isolated ion, which is no reference" if _is_ion(block, frame) else use
+                bad.append(BadFrame(block.file, int(block.number[frame]), f"number of atoms is 1, {use}"))
             if single.any():
                 block = block.select(~single)
             block, unusable = check_block(block, on_bad="skip")
@@ -187,6 +190,8 @@ class LabelReader:
         for block in self._read(file, replace(labels, group=None, keep=(), atom_arrays=())):
             block, _ = self._with_target(block, labels)
             for frame in np.flatnonzero(block.sizes == 1):
+                if _is_ion(block, frame):
+                    continue
                 symbol = chemical_symbols[block.z[block.ptr[frame]]]
                 energy = float(numbers(block, labels.target)[frame])
                 where = f"{block.file}, frame {block.number[frame]}"
@@ -196,6 +201,11 @@ class LabelReader:
                         f"{where}: the energy of an isolated {symbol} is {energy}, but {known} in {first}; remove one"
                     )
                 yield int(block.number[frame])
+
+
+def _is_ion(block: FrameBlock, frame: int) -> bool:
+    state = None if block.states is None else block.states[frame]
+    return isinstance(state, ElectronicState) and state.charge != 0
 
 
 class LabelArguments:

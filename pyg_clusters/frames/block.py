@@ -228,6 +228,13 @@ def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, n
     return z, pos, offsets(np.concatenate([block.sizes for block in blocks]))
 
 
+def states_of(blocks: Sequence[FrameBlock]) -> np.ndarray | None:
+    """Charges and spins of the frames of several blocks, in their order, as :attr:`FrameBlock.states`."""
+    if all(block.states is None for block in blocks):
+        return None
+    return np.concatenate([np.full(len(block), None) if block.states is None else block.states for block in blocks])
+
+
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """Merge blocks into one, with the frames in the order of their indices.
 
@@ -240,9 +247,6 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     if any(part.origin is not None for part in parts):
         origins = [part.origins for part in parts]
         origin = np.concatenate([files for files, _ in origins]), np.concatenate([numbers for _, numbers in origins])
-    states = None
-    if any(part.states is not None for part in parts):
-        states = np.concatenate([np.full(len(part), None) if part.states is None else part.states for part in parts])
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
@@ -259,7 +263,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         if first.atoms is None
         else LazyAtoms(maker for part in parts if part.atoms for maker in part.atoms.makers),
         origin=origin,
-        states=states,
+        states=states_of(parts),
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 

@@ -22,6 +22,7 @@ from pyg_clusters.frames.block import (
     TruncatedFrame,
     UnlabelledFrame,
     flat_arrays,
+    states_of,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
 from pyg_clusters.frames.checks import check_block, finite_frames, group_labels, numbers
@@ -264,6 +265,8 @@ class FrameSet:
         ptr: Offsets of the frames ``[num_frames + 1]``.
         properties: Requested values per frame, ``[num_frames]`` each.
         bad: Frames that were left out.
+        states: Charge and spin of each frame as in :attr:`FrameBlock.states`, ``[num_frames]``; ``None`` if none states
+            them.
     """
 
     file: np.ndarray
@@ -273,6 +276,7 @@ class FrameSet:
     ptr: np.ndarray
     properties: dict[str, np.ndarray]
     bad: list[BadFrame]
+    states: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -281,6 +285,16 @@ class FrameSet:
     def sizes(self) -> np.ndarray:
         """Number of atoms of each frame, ``[num_frames]``."""
         return np.diff(self.ptr)
+
+    @property
+    def charges(self) -> np.ndarray:
+        """Charge of each frame in e, ``[num_frames]``; raises an error at a frame whose charge or spin is invalid."""
+        charges = np.zeros(len(self), dtype=int)
+        for frame, state in enumerate(self.states if self.states is not None else ()):
+            if isinstance(state, str):
+                raise BadFrame(str(self.file[frame]), int(self.number[frame]), state).error
+            charges[frame] = 0 if state is None else state.charge
+        return charges
 
     def atoms(self, frame: int) -> Atoms:
         """Structure of the frame of an index in the set."""
@@ -343,4 +357,5 @@ def read_set(
         ptr=ptr,
         properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
         bad=bad,
+        states=states_of(blocks),
     )

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.files import atomic_write, write_json
 from pyg_clusters.frames.periodic_bonds import BOND_FACTOR, MIN_VACUUM
+from pyg_clusters.inference.flags import ONE_ATOM
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models import Ensemble
 from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
-from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
+from pyg_clusters.models.geometry_range import NEIGHBORS, RADII
+from pyg_clusters.models.training_domain import TrainingDomain, domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.frames import ExportOptions
 from pyg_clusters.structures import energy_and_forces
@@ -98,18 +101,24 @@ def export(options: ExportOptions) -> Exported:
             "meaningless if its energies are those of quenched frames",
             stacklevel=2,
         )
+    elements, scale = domain.atomic_numbers, domain.geometry_range.scale
     precision = str(next(model.parameters()).dtype).removeprefix("torch.")
     settings = {
         "module": {
             "sizes": domain.size_range,
             "limits": domain.geometry_range.limits,
+            "scale": [] if scale is None else scale[elements][:, elements].tolist(),
+            "elements": elements,
+            "symbols": [chemical_symbols[number] for number in elements],
+            "fractions": domain.fraction_ranges,
+            "one_atom": ONE_ATOM,
             "neighbors": NEIGHBORS,
             "radii": RADII.tolist(),
             "vacuum": MIN_VACUUM,
             "reach": 2 * BOND_FACTOR,
         },
         "capabilities": {
-            "atomic_types": domain.atomic_numbers,
+            "atomic_types": elements,
             "supported_devices": [options.device],
             "dtype": precision,
         },

@@ -1,16 +1,26 @@
 """Range of a training set, and flags for frames outside it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
-from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
+from pyg_clusters.geometry import (
+    check_radii,
+    masks_to_counts,
+    ptr_to_batch,
+    shell_masks,
+    squared_distance,
+    squared_distances,
+)
+from pyg_clusters.models.geometry_range import NEIGHBORS, RADII
 from pyg_clusters.models.training_domain import TrainingDomain, element_counts
-from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.pairs import is_large, near_pairs, nearest_distances, shell_counts
 from pyg_clusters.terminal import count_of
 
 FRAMES_AT_ONCE: int = 64
@@ -39,6 +49,9 @@ class OutOfRangeFlagger:
     #: Smallest and largest fraction of the atoms of a cluster of each of :attr:`atomic_numbers`; empty if unknown. A
     #: cluster may have one atom of an element more or less, as sizes differ.
     fractions: Sequence[Sequence[float]] = ()
+    #: Smallest distance in Å of each pair of elements of an alloy, by symbols (``"Cu-Au"``), if it is checked; for
+    #: elements that were never neighbours, that of the most distant neighbours.
+    closest: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         self.radii = tuple(self.radii)  # a list in a file
@@ -65,7 +78,7 @@ class OutOfRangeFlagger:
         sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(2))
         domain = TrainingDomain()
         for z, pos, ptr in blocks:
-            domain.add(z, ptr)
+            domain.add(z, ptr, pos)
             new_rows = [rows]
             for _, near, part in _geometry_by_size(pos, ptr, radii):
                 new_rows.append(part.flatten() if radii else rows)
@@ -82,6 +95,7 @@ class OutOfRangeFlagger:
             radii=radii,
             rows=rows.tolist(),
             densest=densest if radii and density else None,
+            closest=_closest_in_angstrom(domain),
         )
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
@@ -106,6 +120,8 @@ class OutOfRangeFlagger:
         self._flag_sizes(reasons, ptr)
         if self.radii or self.shortest or self.farthest < float("inf"):
             self._flag_geometry(reasons, pos, ptr)
+        if self.closest:
+            self._flag_pairs(reasons, z, pos, ptr)
         return np.array(["; ".join(reason) for reason in reasons], dtype=object)
 
     def _flag_elements(self, reasons: list[list[str]], counts: Tensor):
@@ -140,7 +156,7 @@ class OutOfRangeFlagger:
             if self.radii:
                 rows.append((frames, part))
             for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
-                if short < self.shortest - SAME:
+                if not self.closest and short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
                 if far > self.farthest + SAME:
                     reasons[frame].append(f"atom {far:.2f} Å from its nearest neighbour, above {self.farthest:.2f}")
@@ -152,6 +168,26 @@ class OutOfRangeFlagger:
         shares = self._new_shares(rows, len(reasons))
         for frame in np.flatnonzero(shares > self.new_rows):
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+
+    def _flag_pairs(self, reasons: list[list[str]], z: Tensor, pos: Tensor, ptr: Tensor):
+        limits = torch.full((MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1), self.shortest, dtype=torch.double)
+        for symbols, shortest in self.closest.items():
+            first, second = (atomic_numbers[symbol] for symbol in symbols.split("-"))
+            limits[first, second] = limits[second, first] = shortest
+        pos = pos.double()
+        pairs = near_pairs(pos, ptr_to_batch(ptr), float(limits.max()))
+        elements, frames = z[pairs].sort(dim=0).values, ptr_to_batch(ptr)[pairs[0]]
+        limit = limits[elements[0], elements[1]]
+        beyond = squared_distance(pos[pairs[0]], pos[pairs[1]]).sqrt() - limit
+        flagged = set()
+        for pair in beyond.argsort().tolist():
+            if beyond[pair] >= -SAME:
+                break
+            if (frame := int(frames[pair])) not in flagged:
+                flagged.add(frame)
+                symbols = "-".join(chemical_symbols[number] for number in elements[:, pair].tolist())
+                short = float(limit[pair] + beyond[pair])
+                reasons[frame].append(f"{symbols} distance {short:.2f} Å below {float(limit[pair]):.2f}")
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
         """Fraction of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
@@ -167,6 +203,17 @@ class OutOfRangeFlagger:
             own, start = new[start : start + part.numel()], start + part.numel()
             shares[frames.numpy()] = own.reshape(part.shape).mean(1)
         return shares
+
+
+def _closest_in_angstrom(domain: TrainingDomain) -> dict[str, float]:
+    """Smallest distance in Å of each pair of elements; empty for a single element."""
+    closest = {}
+    for first, second in combinations_with_replacement(domain.atomic_numbers, 2):
+        ratio = float(domain.closest[first, second]) or NEIGHBORS
+        closest["-".join(chemical_symbols[each] for each in (first, second))] = ratio * float(
+            RADII[[first, second]].sum()
+        )
+    return closest if len(domain.atomic_numbers) > 1 else {}
 
 
 def _mean_neighbors(rows: Tensor) -> Tensor:

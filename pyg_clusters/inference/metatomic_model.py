@@ -24,14 +24,20 @@ class ExportedModel(nn.Module):
     """Model of the energies of isolated clusters; the simulation program computes forces by differentiation.
 
     Clusters in a periodic cell are joined across its faces; clusters that are not separated from their periodic images
-    raise an error. The first cluster outside the sizes and geometries of the training set raises a warning.
+    raise an error. The first cluster outside the sizes, compositions and geometries of the training set raises a
+    warning.
 
     Args:
         energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns
             atomic energies in eV by each member of an ensemble, ``[num_atoms, num_members]``.
         sizes: Smallest and largest number of atoms of clusters in the training set.
         limits: Shortest distance and largest nearest-neighbour distance, in sums of covalent radii, and largest
-            coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
+            coordination number; see :class:`~pyg_clusters.models.geometry_range.GeometryRange`.
+        scale: Factor of the shortest distance of each pair of elements, a list per element; empty if it is 1.
+        elements: Atomic numbers of the elements in the training set.
+        symbols: Symbols of these elements.
+        fractions: Smallest and largest fraction of the atoms of a cluster, of each element; empty if unknown.
+        one_atom: Atoms of an element by which a cluster may be beyond these fractions.
         neighbors: Distance within which atoms are neighbours, in sums of covalent radii.
         radii: Covalent radii in Å by atomic number.
         vacuum: Minimum distance between a cluster and its periodic images in Å.
@@ -39,12 +45,20 @@ class ExportedModel(nn.Module):
     """
 
     radii: Tensor
+    scale: Tensor
+    fractions: Tensor
+    column: Tensor
 
     def __init__(
         self,
         energies: nn.Module,
         sizes: tuple[int, int],
         limits: tuple[float, float, float],
+        scale: list[list[float]],
+        elements: list[int],
+        symbols: list[str],
+        fractions: list[list[float]],
+        one_atom: float,
         neighbors: float,
         radii: list[float],
         vacuum: float,
@@ -55,7 +69,13 @@ class ExportedModel(nn.Module):
         self.smallest, self.largest = sizes
         self.shortest, self.most, self.farthest = limits
         self.neighbors, self.vacuum, self.reach = neighbors, vacuum, reach
+        self.symbols, self.one_atom = symbols, one_atom
         self.register_buffer("radii", torch.tensor(radii, dtype=torch.double))
+        number, column = len(elements), torch.zeros(len(radii), dtype=torch.long)
+        column[elements] = torch.arange(number)
+        self.register_buffer("column", column)  # index of each atomic number among the elements
+        self.register_buffer("scale", torch.tensor(scale or [[1.0] * number] * number, dtype=torch.double))
+        self.register_buffer("fractions", torch.tensor(fractions or [[0.0, 1.0]] * number, dtype=torch.double))
         self.warned = False
 
     def forward(
@@ -146,14 +166,22 @@ class ExportedModel(nn.Module):
         size = z.size(0)
         if self.warned or size == 0:
             return
+        column = self.column[z]
+        count = torch.bincount(column, minlength=len(self.symbols)).to(torch.double)
+        beyond = torch.maximum(count - self.fractions[:, 1] * size, self.fractions[:, 0] * size - count)
         reason = ""
         if size < self.smallest or size > self.largest:
             reason = f"the cluster has {size} atoms, those of the training set had {self.smallest} to {self.largest}"
+        elif float(beyond.max()) > self.one_atom:
+            worst = int(beyond.argmax())
+            low, high = [int(torch.round(100 * limit)) for limit in self.fractions[worst]]
+            percent = int(torch.round(100 * count[worst] / size))
+            reason = f"{percent} % of the atoms are {self.symbols[worst]}, {low} to {high} % in the training set"
         elif size > 1:
             sums = self.radii[z][:, None] + self.radii[z]
             ratio = torch.linalg.vector_norm(pos[:, None] - pos, dim=2) / sums
             ratio = ratio + torch.diag(torch.full((size,), float("inf"), dtype=ratio.dtype, device=ratio.device))
-            if float(ratio.min()) < self.shortest:
+            if float((ratio * self.scale[column][:, column]).min()) < self.shortest:
                 reason = "two atoms are closer than any in the training set"
             elif float((ratio < self.neighbors).sum(dim=1).max()) > self.most:
                 reason = "an atom has more neighbours than any in the training set"

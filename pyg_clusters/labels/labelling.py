@@ -19,6 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.atoms import ENERGIES, FORCES
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
@@ -26,7 +27,7 @@ from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculate, calculator_problem
 
-OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "calculator", "set_aside")
+OLD: tuple[str, ...] = (*ENERGIES, *FORCES, "binding_energy", "calculator", "set_aside")
 """Keys of earlier labels, which are removed because they would contradict a new label."""
 
 

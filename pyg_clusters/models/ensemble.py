@@ -161,6 +161,7 @@ def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
     if ranges:
         shared = torch.stack(ranges)
         domain.geometry.copy_(torch.cat([shared[:, :1].amax(0), shared[:, 1:].amin(0)]))
+        domain.closest.copy_(torch.stack([other.closest for other in domains]).amax(0))
     return domain
 
 

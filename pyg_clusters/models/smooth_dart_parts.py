@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyg_clusters.geometry import batch_to_ptr, soft_beyond, squared_norm
-from pyg_clusters.models.training_domain import RADII
+from pyg_clusters.models.geometry_range import RADII
 from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
 from pyg_clusters.pairs import both_directions, near_pairs
 

@@ -112,6 +112,8 @@ class ScreenOptions(
         StrategyOptions.__post_init__(self)
         RelaxationOptions.__post_init__(self)
         check_counts(self, "pool")
+        if self.pool is not None and self.pool < self.top:
+            raise InputError(f"--pool {self.pool} is smaller than --top {self.top}: increase --pool or reduce --top")
         check_positive(self, "vacuum", unit="Å", zero=True)
 
     def _refuse(self, option: str, strategies: list[str], alternative: str = ""):

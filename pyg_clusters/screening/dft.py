@@ -4,6 +4,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -230,7 +231,8 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
     candidate whose number is in the name of its folder (``0001_Ga46``).
 
     Raises:
-        InputError: If an output matches no candidate or several, or two outputs match the same one.
+        InputError: If an output matches no candidate or several, or one of another charge, or two outputs match the
+            same one.
     """
     matcher = _Matcher(candidates)
     try:
@@ -244,10 +246,22 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
             raise InputError(
                 f"{run.file}: candidate {index + 1} already has the result in {taken[index].file}; omit one of them"
             )
+        expected = electronic_state(candidates[index]).charge
+        if (charge := _charge(run.atoms, expected)) != expected:
+            raise InputError(
+                f"{run.file}: its charge is {charge}, that of candidate {index + 1} {expected}; omit the file"
+            )
         if not np.isfinite(run.energy):
             raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; omit the file")
         taken[index] = run
     return dict(sorted(taken.items()))
+
+
+def _charge(atoms: Atoms, default: int) -> int:
+    """Charge that an output states, or the default if it states none."""
+    with suppress(InputError):  # its spin is invalid
+        return electronic_state(atoms, default).charge
+    return default
 
 
 def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:

@@ -218,6 +218,8 @@ class EnergyTraining(pl.LightningModule):
         example = data.batches[data.split.train[:4].tolist()]
         check_extra_arguments(self.model, example, "add it to the data set by a transform or pre_transform")
         self._check_given(example)
+        if self.position_noise:
+            self._check_noise(example)
         blocks = data.batches.blocks(data.split.train, positions=False)
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
@@ -239,6 +241,22 @@ class EnergyTraining(pl.LightningModule):
                 f"{type(self.model).__name__} predicts other values with {', '.join(given)} of the data set than from "
                 "positions alone, as for files of frames: give the transform the parameters of the model (radii, "
                 "cutoff), or leave it out"
+            )
+
+    def _check_noise(self, example: Data):
+        """Check that the model computes its input from the positions, to which noise is added."""
+        stretched = example.clone()
+        if "pos" in example:
+            stretched.pos = 1.5 * example.pos
+        self.eval()
+        with torch.no_grad():
+            same = torch.equal(self(example), self(stretched))
+        self.train()
+        if same:
+            given = ", ".join(name for name in self._extra_arguments if name in example) or "values"
+            raise InputError(
+                f"position_noise has no effect on {given} of the data set, which are computed before: leave out the "
+                "transform or pre_transform that computes them, or position_noise"
             )
 
     def fit_scales(

@@ -11,7 +11,7 @@ from torchmetrics import MeanAbsoluteError
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pair_distances
-from pyg_clusters.models.training_domain import RADII
+from pyg_clusters.models.geometry_range import RADII
 from pyg_clusters.training.energy import EnergyTraining
 
 

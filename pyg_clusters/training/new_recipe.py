@@ -21,6 +21,7 @@ from pyg_clusters.frames import AtomsFrame, BadFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import stated_unit
+from pyg_clusters.frames.provenance import EARLIER, INITIAL
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.terminal import count_of, span
@@ -83,10 +84,10 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     shapes: dict[str, str] = {}
     for frame, of in zip(frames, labels, strict=True):
         shapes |= {name: _kind(value, len(frame.atoms)) for name, value in of.items()}
-    target = options.target or _target(shapes, options.frames)
+    target = options.target or _target(_own_labels(shapes), options.frames)
     if options.target and shapes.get(target) not in ("energy", "atoms"):
         raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
-    vectors = [name for name, kind in shapes.items() if kind == "vector" and "force" in name.lower()]
+    vectors = [name for name, kind in _own_labels(shapes).items() if kind == "vector" and "force" in name.lower()]
     of_target = re.compile(re.escape(target).replace("energy", "forces?"), re.IGNORECASE)  # REF_forces of REF_energy
     forces = min(vectors, key=lambda name: (not of_target.fullmatch(name), name != "forces"), default=None)
     per_atom = shapes[target] == "atoms"
@@ -105,7 +106,7 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     by_group = len(groups) >= MANY_GROUPS and not alone
     others = [
         name
-        for name, kind in shapes.items()
+        for name, kind in _own_labels(shapes).items()
         if kind in ("energy", "atoms") and re.search("energy|shielding", name.lower()) and name != target
     ]
     lines = [
@@ -154,11 +155,16 @@ def _kind(value: object, num_atoms: int) -> str:
     return {(): "energy", (num_atoms,): "atoms", (num_atoms, 3): "vector"}.get(array.shape, "")
 
 
+def _own_labels(shapes: dict[str, str]) -> dict[str, str]:
+    """Values that are neither predictions nor belong to another geometry or an earlier result."""
+    return {name: kind for name, kind in shapes.items() if not name.startswith(("pred_", INITIAL, EARLIER))}
+
+
 def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
     energies = [name for name, kind in shapes.items() if kind == "energy" and "energy" in name.lower()]
     shieldings = [name for name, kind in shapes.items() if kind == "atoms" and "shielding" in name.lower()]
     for name in ("energy", "REF_energy", "binding_energy"):
-        if name in energies:
+        if name in energies and not shieldings:
             return name
     if not energies and shapes.get("comment") == "energy":  # a lone number in the comment line
         return "comment"
@@ -167,10 +173,10 @@ def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
             f"{files[0]}: the frames have no energy or shielding to train on; they have {_listed(shapes)}; name the "
             "label with --target, or compute it with pyg-clusters label"
         )
-    if len(energies or shieldings) != 1:
-        many = ", ".join(energies or shieldings)
+    if len(energies + shieldings) != 1:
+        many = ", ".join(energies + shieldings)
         raise InputError(f"{files[0]}: the label to train on is ambiguous: there are {many}; name it with --target")
-    return (energies or shieldings)[0]
+    return (energies + shieldings)[0]
 
 
 def _listed(shapes: dict[str, str]) -> str:

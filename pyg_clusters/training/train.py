@@ -334,6 +334,11 @@ def _check_trainer(trainer: pl.Trainer):
         value = getattr(trainer, name)
         if value is not None and not value >= least:
             raise InputError(f"trainer.{name} must be at least {least}, got {value}")
+    if trainer.precision in ("16-true", "bf16-true"):
+        raise InputError(
+            f"trainer.precision {trainer.precision} rounds positions by hundredths of Å and energies by tenths of eV: "
+            "use bf16-mixed"
+        )
     if trainer.check_val_every_n_epoch != 1 or not trainer.limit_val_batches:
         raise InputError(
             "every epoch is validated: leave check_val_every_n_epoch at 1 and limit_val_batches above 0 (the schedule, "
