@@ -1,4 +1,4 @@
-"""Checks that ASE reads a file correctly."""
+"""Checks that ASE reads a file correctly, and the charge and spin of a file, which ASE does not read."""
 
 import re
 from collections.abc import Mapping
@@ -47,6 +47,70 @@ ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary
 """Text near the end of a complete file, by format."""
 
 
+STATES: Mapping[str, re.Pattern[str]] = {
+    kind: re.compile(pattern, re.MULTILINE)
+    for kind, pattern in {
+        "aims-output": r"^\s*Charge\s*=\s*(?P<charge>[-+.\dE]+):",
+        "cp2k-restart": r"^\s*(?:CHARGE\s+(?P<charge>[-+]?\d+)|MULTIPLICITY\s+(?P<multiplicity>[1-9]\d*))\s*$",
+        "espresso-in": r"^\s*tot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
+        "gamess-us-out": r"^\s*(?:CHARGE OF MOLECULE\s*=\s*(?P<charge>[-+]?\d+)"
+        r"|(?:STATE|SPIN) MULTIPLICITY\s*=\s*(?P<multiplicity>\d+))",
+        "gaussian-in": r"\A(?s:.*?)^\s*(?P<charge>[-+]?\d+)(?:[ \t]+|,)(?P<multiplicity>\d+)\s*$",
+        "gaussian-out": r"\A(?s:.*?)^\s*Charge =\s*(?P<charge>-?\d+) Multiplicity =\s*(?P<multiplicity>\d+)",
+        "nwchem-in": r"^\s*charge\s+(?P<charge>[-+.\d]+)\s*$",
+        "nwchem-out": r"^\s*(?:Charge\s*:\s*(?P<charge>-?\d+)\s*$|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
+        "orca-output": r"^\s*(?:Total Charge\s+Charge\s+\.+\s*(?P<charge>-?\d+)"
+        r"|Multiplicity\s+Mult\s+\.+\s*(?P<multiplicity>\d+))",
+    }.items()
+}
+"""Matches the charge and spin multiplicity in a file, by format."""
+
+OF_VASP: Mapping[str, str] = {
+    "electrons": r"^\s*NELECT =\s*([\d.]+)|<i name=\"NELECT\">\s*([\d.]+)",
+    "valence": r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)",
+    "atoms": r"^\s*ions per type =((?:[ \t]+\d+)+)",
+    "types": r"<array name=\"atomtypes\"\s*>(.*?)</array>",
+}
+"""Matches numbers in OUTCAR and vasprun.xml that determine the charge."""
+
+
+def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
+    """Charge and spin multiplicity of the frames of a file, by their names in the ``info`` of a frame.
+
+    Raises:
+        InputError: If a file states two charges or multiplicities.
+    """
+    if kind in ("vasp-out", "vasp-xml"):
+        charge = _charge_of_vasp(_text(copy))
+        return {"charge": charge} if charge else {}
+    stated: dict[str, float] = {}
+    for match in STATES[kind].finditer(_text(copy)) if kind in STATES else ():
+        for name, text in match.groupdict().items():
+            if text is not None and stated.setdefault(name, float(text)) != float(text):
+                raise InputError(f"{path}: states the {name} {stated[name]:g} and {text}; split it into two files")
+    return stated
+
+
+def _charge_of_vasp(text: str) -> float:
+    """Charge of the cell of a VASP run: the valence of its atoms minus the number of electrons; 0 if not stated."""
+    found = {name: re.search(pattern, text, re.MULTILINE | re.DOTALL) for name, pattern in OF_VASP.items()}
+    lists = {name: next(filter(None, match.groups())) for name, match in found.items() if match is not None}
+    if "types" in lists:
+        rows = re.findall(r"<c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", lists["types"])
+        lists["atoms"], lists["valence"] = (" ".join(column) for column in zip(*rows, strict=True))
+    numbers = {name: [float(number) for number in text.split()] for name, text in lists.items() if name != "types"}
+    if len(numbers) < 3 or len(numbers["atoms"]) != len(numbers["valence"]):
+        return 0
+    neutral = sum(count * valence for count, valence in zip(numbers["atoms"], numbers["valence"], strict=True))
+    charge = neutral - numbers["electrons"][0]
+    return round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
+
+
+def _text(copy: Path) -> str:
+    with copy.open(encoding="latin-1") as stream:
+        return stream.read(1 << 26)
+
+
 def check_format(path: Path, copy: Path, kind: str):
     """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
 
@@ -58,8 +122,7 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: {REFUSED[kind]}")
     if kind not in BOHR_IN and kind not in ONE_STRUCTURE:
         return
-    with copy.open(encoding="latin-1") as stream:
-        text = stream.read(1 << 26)
+    text = _text(copy)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
             f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "

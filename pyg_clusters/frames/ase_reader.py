@@ -15,7 +15,7 @@ from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
 
 from pyg_clusters.errors import InputError, describe_error
-from pyg_clusters.frames.ase_formats import check_format, is_unfinished
+from pyg_clusters.frames.ase_formats import check_format, is_unfinished, stated_in
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -156,8 +156,10 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
             frames = _database(path, copy, kind)
         else:
             frames = _frames(path, copy, kind, unfinished)
-        number = 0
+        number, stated = 0, stated_in(path, copy, kind)
         for number, frame in enumerate(frames, start=1):  # noqa: B007
+            if isinstance(frame, Atoms):
+                frame.info |= stated
             yield frame
         if unfinished and number:
             warnings.warn(

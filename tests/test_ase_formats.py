@@ -1,0 +1,75 @@
+"""Formats that ASE reads: what their files state, and what ASE leaves out."""
+
+import pytest
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, check_block
+from pyg_clusters.frames.ase_formats import stated_in
+
+OUTCAR = """
+   ions per type =               3   1
+  Ionic Valenz
+   ZVAL   =  11.00 10.00
+   NELECT =      42.0000    total number of electrons
+"""
+VASPRUN = """
+ <i name="NELECT">     42.00000000</i>
+  <array name="atomtypes" >
+    <rc><c>   3</c><c>Cu</c><c>     63.54600000</c><c>     11.00000000</c><c>  PAW_PBE Cu 22Jun2005 </c></rc>
+    <rc><c>   1</c><c>Ni</c><c>     58.69000000</c><c>     10.00000000</c><c>  PAW_PBE Ni 02Aug2007 </c></rc>
+  </array>
+"""
+ORCA = """
+ Total Charge           Charge          ....   -1
+ Multiplicity           Mult            ....    3
+"""
+GAUSSIAN = """ Entering Gaussian System, Link 0=g16
+ Charge =  1 Multiplicity = 1
+                          Input orientation:
+ ---------------------------------------------------------------------
+ Center     Atomic      Atomic             Coordinates (Angstroms)
+ Number     Number       Type             X           Y           Z
+ ---------------------------------------------------------------------
+      1         11           0        0.000000    0.000000    0.000000
+      2         11           0        3.400000    0.000000    0.000000
+      3         11           0        1.700000    2.944486    0.000000
+ ---------------------------------------------------------------------
+ SCF Done:  E(RPBE-PBE) =  -486.0     A.U. after   10 cycles
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "stated"),
+    [
+        ("vasp-out", OUTCAR, {"charge": 1}),
+        ("vasp-out", OUTCAR.replace("42.", "43."), {}),
+        ("vasp-out", OUTCAR.replace("42.0", "42.5"), {"charge": 0.5}),
+        ("vasp-xml", VASPRUN, {"charge": 1}),
+        ("gaussian-out", GAUSSIAN, {"charge": 1, "multiplicity": 1}),
+        ("gaussian-in", "# pbe\n\nNa\n\n-1,1\nNa 0 0 0\nNa 0 0 3\n\n1 2\n", {"charge": -1, "multiplicity": 1}),
+        ("orca-output", 2 * ORCA, {"charge": -1, "multiplicity": 3}),
+        ("nwchem-out", "   Charge           :     1\n   Spin multiplicity:     2\n", {"charge": 1, "multiplicity": 2}),
+        ("gamess-us-out", " CHARGE OF MOLECULE  =   -1\n SPIN MULTIPLICITY  =  1\n", {"charge": -1, "multiplicity": 1}),
+        ("aims-output", "  Charge =  -1.000000E+00: Charged system requested.\n", {"charge": -1}),
+        ("espresso-in", "&SYSTEM\n  tot_charge = +1.0\n", {"charge": 1}),
+        ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
+        ("xsf", "", {}),
+    ],
+)
+def test_charge_and_spin_that_outputs_state(tmp_path, kind, text, stated):
+    (tmp_path / "output").write_text(text)
+    assert stated_in(tmp_path / "output", tmp_path / "output", kind) == stated
+
+
+def test_an_output_of_two_charges_is_refused(tmp_path):
+    (tmp_path / "job.out").write_text(ORCA + ORCA.replace("-1", "0"))
+    with pytest.raises(InputError, match=r"job.out: states the charge -1 and 0; split it into two files"):
+        stated_in(tmp_path / "job.out", tmp_path / "job.out", "orca-output")
+
+
+def test_a_cation_of_gaussian_is_no_neutral_cluster(tmp_path):
+    (tmp_path / "na3.log").write_text(GAUSSIAN)
+    (block,) = Frames.open(tmp_path / "na3.log", properties=["energy"])
+    with pytest.raises(InputError, match="its charge is 1, but the model was trained on clusters of charge 0"):
+        check_block(block, state=(0, False))
+    assert len(check_block(block, state=(1, False))[0]) == 1
