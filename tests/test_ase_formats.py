@@ -1,6 +1,8 @@
 """Formats that ASE reads: what their files state, and what ASE leaves out."""
 
 import pytest
+from ase.cluster import Icosahedron
+from ase.units import Bohr, Hartree
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, check_block
@@ -73,3 +75,47 @@ def test_a_cation_of_gaussian_is_no_neutral_cluster(tmp_path):
     with pytest.raises(InputError, match="its charge is 1, but the model was trained on clusters of charge 0"):
         check_block(block, state=(0, False))
     assert len(check_block(block, state=(1, False))[0]) == 1
+
+
+@pytest.mark.parametrize("length", [Bohr, 1.0])
+def test_n2p2_in_angstrom_is_not_taken_for_bohr(tmp_path, length):
+    """n2p2 accepts any units, and ASE assumes those of RuNNer."""
+    cluster = Icosahedron("Au", 2)
+    atoms = "".join(f"atom {x:.6f} {y:.6f} {z:.6f} Au 0 0 0 0 0\n" for x, y, z in cluster.positions / length)
+    (tmp_path / "input.data").write_text(f"begin\n{atoms}energy -1.0\ncharge 0.0\nend\n")
+    frames = Frames.open(tmp_path / "input.data", properties=["energy"])
+    if length == 1:
+        with pytest.raises(InputError, match="too short for positions in bohr, the unit of RuNNer; convert it to XYZ"):
+            list(frames)
+        return
+    (block,) = frames
+    assert block.pos == pytest.approx(cluster.positions, abs=1e-5)
+    assert block.properties["energy"] == pytest.approx(-Hartree)
+
+
+def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
+    forces = "".join(f"      {atom}       11           0.0   0.0    0.0{atom}\n" for atom in (1, 2, 3))
+    rule = " " + "-" * 67 + "\n"
+    table = f"{rule} Center   Atomic   Forces (Hartrees/Bohr)\n Number     Number   X   Y\n{rule}"
+    log = GAUSSIAN + table + forces + rule
+    (tmp_path / "na3.log").write_text(log)
+    (block,) = Frames.open(tmp_path / "na3.log", atom_properties=["forces"])
+    assert block.atom_properties["forces"][2, 2] == pytest.approx(0.03 * Hartree / Bohr)
+    (tmp_path / "na3.log").write_text(log.replace("Input orientation", "Standard orientation"))
+    with pytest.warns(UserWarning, match="the forces are left out: they are in the input orientation"):
+        (block,) = Frames.open(tmp_path / "na3.log", properties=["energy"], with_atoms=True)
+    assert block.atoms is not None and "forces" not in block.atoms[0].calc.results
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("md.pdb", "TITLE     Traj: positions{atomic_unit} Step:  0 Bead:  0\nATOM\n", "is in units that ASE does not"),
+        ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
+        ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
+    ],
+)
+def test_files_that_ase_would_misread_are_refused(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        list(Frames.open(tmp_path / name))

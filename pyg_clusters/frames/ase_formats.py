@@ -1,6 +1,7 @@
 """Checks that ASE reads a file correctly, and the charge and spin of a file, which ASE does not read."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
     "turbomole": re.compile(r"^\s*\$coord\s+.*\b(?:angs\w*|frac\w*)", re.IGNORECASE | re.MULTILINE),
     "cube": re.compile(r"\A[^\n]*\n[^\n]*\n[^\n]*\n\s*-\d"),
     "lammps-data": re.compile(r"\A[^\n]*\bunits = (?!metal|real)\w+", re.IGNORECASE),
+    "proteindatabank": re.compile(r"^TITLE.*\bpositions\{(?!angstrom)\w+\}", re.MULTILINE),
 }
 """Matches text of files in units other than those that ASE assumes, by format."""
 
@@ -42,6 +44,22 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
 }
 """Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
+
+LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "lammps-data": (
+        re.compile(r"^\s*Masses\b", re.MULTILINE),
+        "names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ",
+    ),
+    "netcdftrajectory": (
+        re.compile(r"atom_types"),
+        "names no elements; convert it to DCD, and give the elements by --topology FILE",
+    ),
+    "cp2k-restart": (
+        re.compile(r"^\s*&SUBSYS\b.*^\s*&END SUBSYS\b", re.MULTILINE | re.DOTALL),
+        "has no complete section &SUBSYS; copy it again",
+    ),
+}
+"""Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
 
 ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
 """Text near the end of a complete file, by format."""
@@ -106,6 +124,21 @@ def _charge_of_vasp(text: str) -> float:
     return round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
 
 
+def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:
+    """Whether a file of Gaussian has its forces in another orientation than its positions; with a warning."""
+    if kind != "gaussian-out":
+        return False
+    text = _text(copy)
+    rotated = "Standard orientation:" in text and not re.search(r"(?:Input|Z-Matrix) orientation:", text)
+    if rotated and "Forces (Hartrees/Bohr)" in text:
+        warnings.warn(
+            f"{path}: the forces are left out: they are in the input orientation, and the positions only in the "
+            "standard orientation; calculate with nosymm for both",
+            stacklevel=3,
+        )
+    return rotated
+
+
 def _text(copy: Path) -> str:
     with copy.open(encoding="latin-1") as stream:
         return stream.read(1 << 26)
@@ -120,7 +153,7 @@ def check_format(path: Path, copy: Path, kind: str):
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in BOHR_IN and kind not in ONE_STRUCTURE:
+    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING}:
         return
     text = _text(copy)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
@@ -135,8 +168,8 @@ def check_format(path: Path, copy: Path, kind: str):
     if match:
         found = " ".join(match[0].split())[-40:]
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
-    if kind == "lammps-data" and not re.search(r"^\s*Masses\b", text, re.MULTILINE):
-        raise InputError(f"{path}: names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ")
+    if kind in LACKING and not LACKING[kind][0].search(text):
+        raise InputError(f"{path}: {LACKING[kind][1]}")
 
 
 def _check_poscar(path: Path, lines: list[list[str]]):

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
+from scipy.spatial import cKDTree
 
 from pyg_clusters.errors import InputError, describe_error
-from pyg_clusters.frames.ase_formats import check_format, is_unfinished, stated_in
+from pyg_clusters.frames.ase_formats import are_forces_rotated, check_format, is_unfinished, stated_in
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -33,6 +34,9 @@ from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
+
+SHORTEST: float = 0.65
+"""Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
 
 
 def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
@@ -156,10 +160,12 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
             frames = _database(path, copy, kind)
         else:
             frames = _frames(path, copy, kind, unfinished)
-        number, stated = 0, stated_in(path, copy, kind)
+        number, stated, rotated = 0, stated_in(path, copy, kind), are_forces_rotated(path, copy, kind)
         for number, frame in enumerate(frames, start=1):  # noqa: B007
             if isinstance(frame, Atoms):
                 frame.info |= stated
+                if rotated and frame.calc is not None:
+                    frame.calc.results.pop("forces", None)
             yield frame
         if unfinished and number:
             warnings.warn(
@@ -185,7 +191,19 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             return
         if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
             del atoms.arrays["residuenames"]
+        if kind == "runnerdata" and _is_compressed(atoms):
+            reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
+            yield BadFrame(str(path), number, reason)
+            continue
         yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _is_compressed(atoms: Atoms) -> bool:
+    """Whether most atoms are much closer to another one than a bond length, as with positions in Å read as bohr."""
+    if len(atoms) < 2:
+        return False
+    nearest = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
+    return bool(np.median(nearest / (2 * covalent_radii[atoms.numbers])) < SHORTEST)
 
 
 def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
