@@ -1,12 +1,17 @@
 """Formats that ASE reads: what their files state, and what ASE leaves out."""
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.cluster import Icosahedron
-from ase.units import Bohr, Hartree
+from ase.db import connect
+from ase.units import Bohr, Hartree, kcal, mol
 
+from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, check_block
 from pyg_clusters.frames.ase_formats import stated_in
+from pyg_clusters.structures import ClusterEMT
 
 OUTCAR = """
    ions per type =               3   1
@@ -119,3 +124,35 @@ def test_files_that_ase_would_misread_are_refused(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         list(Frames.open(tmp_path / name))
+
+
+@pytest.mark.parametrize("length", ["Ang", "Bohr"])
+def test_units_of_schnetpack(tmp_path, length):
+    frames = []
+    for number in range(3):
+        atoms = Icosahedron("Cu", 2)
+        atoms.set_cell(None)
+        atoms.rattle(0.1, seed=number)
+        atoms.calc = ClusterEMT()
+        frames.append(atoms)
+    unit = {"Ang": 1.0, "Bohr": Bohr}[length]
+    with connect(tmp_path / "cu.db") as database:
+        database.metadata = {
+            "_distance_unit": length,
+            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{length}"},
+        }
+        for atoms in frames:
+            energy, forces = (values / (kcal / mol) for values in (atoms.get_potential_energy(), atoms.get_forces()))
+            scaled = Atoms(atoms.numbers, atoms.positions / unit)
+            database.write(scaled, data={"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit})
+    data = {"files": tmp_path / "cu.db", "target": "U", "forces": True}
+    with pytest.raises(InputError, match=r"states U_unit=kcal/mol, but .*energy_unit='kcal/mol'"):
+        ClusterDataset(tmp_path, **data)
+    dataset = ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
+    for graph, atoms in zip(dataset, frames, strict=True):
+        assert graph.y.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+        assert graph.force.numpy() == pytest.approx(atoms.get_forces(), abs=1e-5)
+        assert (graph.pos[1] - graph.pos[0]).norm().item() == pytest.approx(atoms.get_distance(0, 1), abs=1e-5)
+    if length == "Bohr":
+        with pytest.raises(InputError, match="states the unit of length 'Bohr'; it is converted from it, leave"):
+            ClusterDataset(tmp_path, energy_unit="kcal/mol", length_unit="Bohr", **data)

@@ -34,6 +34,7 @@ from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
+from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom
 
 SHORTEST: float = 0.65
 """Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
@@ -146,8 +147,8 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
     return sorted(set(atoms.info) | set(results) - of_atoms), per_atom
 
 
-def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Read the frames, or their faults, of a file in a format of ASE.
+def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | BadFrame]:
+    """Read the frames, or their faults, of a file in a format of ASE; ``length`` is the unit in Å that the user states.
 
     The complete frames of a VASP run that is still being written are used, with a warning.
     """
@@ -157,7 +158,7 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
         if kind == "traj":
             frames = _trajectory(path, copy)
         elif kind in ("db", "json"):
-            frames = _database(path, copy, kind)
+            frames = _database(path, copy, kind, length)
         else:
             frames = _frames(path, copy, kind, unfinished)
         number, stated, rotated = 0, stated_in(path, copy, kind), are_forces_rotated(path, copy, kind)
@@ -242,12 +243,22 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
             yield atoms
 
 
-def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Rows of an ASE database with their ``key_value_pairs`` and ``data``."""
+def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atoms | BadFrame]:
+    """Rows of an ASE database with their ``key_value_pairs`` and ``data``.
+
+    A database of SchNetPack states its unit of length, from which positions and forces are converted to Å, and the unit
+    of each property, which becomes the value ``NAME_unit`` of the frames.
+    """
     try:
-        rows = list(connect(str(copy), type=kind, serial=True).select())
+        database = connect(str(copy), type=kind, serial=True)
+        rows, metadata = list(database.select()), database.metadata
     except Exception as error:  # ASE's readers raise many kinds
         raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
+    distance, units = metadata.get("_distance_unit", "Ang"), metadata.get("_property_unit_dict", {})
+    stated = LENGTHS.get(str(distance).lower())
+    if stated is None or (stated != 1 and length != 1):
+        remedy = "convert the positions to Å" if stated is None else "it is converted from it, leave length_unit out"
+        raise InputError(f"{path}: states the unit of length {distance!r}; {remedy}")
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
@@ -260,4 +271,6 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
                 atoms.set_array(key, value)
             else:
                 atoms.info[key] = value
+                atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
+        convert_to_angstrom(atoms, stated)
         yield atoms

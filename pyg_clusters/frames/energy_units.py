@@ -148,12 +148,13 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
     before = after_another = ""
+    own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
+    keys = own if any(own.fullmatch(str(key)) for key in info) else UNIT_KEYS
     for key, value in info.items():
         text = str(value).strip()
-        own = re.fullmatch(rf"{re.escape(target)}_?units?", str(key), re.IGNORECASE)
-        if own or UNIT_KEYS.fullmatch(str(key)):
+        if keys.fullmatch(str(key)):
             name = next((word for word in (text, *re.split(r"[\s,;]+", text)) if _is_energy(word)), None)
-            if name or own or "energy" in str(key).lower():
+            if name or keys is own or "energy" in str(key).lower():
                 units[f"{key}={text}"] = name or text
         word = str(key).rpartition(":")[2].strip(PUNCTUATION)
         word = f"per {word}" if before == "per" else word
