@@ -23,6 +23,7 @@ from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_reading import has_meaning
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
+from pyg_clusters.frames.energy_units import unit_in_name
 from pyg_clusters.structures import ClusterEMT
 
 
@@ -547,6 +548,13 @@ STATED_UNITS = {
     "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
     "energy=-1.0 kcal/mol": ("energy", "kcal/mol"),
     "energy=-1.0 energy_unit=a.u.": ("energy", "Hartree"),
+    "ORCA AIMD Position Step 1, t=0.50 fs, E_Pot=-1.0 Hartree, Unit is Angstrom": ("E_Pot", "Hartree"),
+    "energy=-1.0 (kcal/mol) a=1": ("energy", "kcal/mol"),
+    "energy=-1.0 kcal/mol.": ("energy", "kcal/mol"),
+    "energy=-1.0 a.u. ; a=1": ("energy", "Hartree"),
+    "energy=-1.0 Energy_Unit:hartree": ("energy", "Hartree"),
+    'energy=-1.0 units="kcal/mol, Angstrom"': ("energy", "kcal/mol"),
+    "E_dft=-1.0 E_dft_units=kcal/mol": ("E_dft", "kcal/mol"),
     "E_kJ_mol=-1.0": ("E_kJ_mol", "kJ/mol"),
     "energy_in_Ry=-1.0": ("energy_in_Ry", "Ry"),
 }
@@ -565,7 +573,7 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     assert f"energy_unit: {unit}" in recipe.read_text()
     assert main(["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--properties", target]) == 0
     stored = lambda **kwargs: OnDiskClusters(tmp_path / "a.h5", target, **kwargs)  # noqa: E731
-    stated = f"energy_unit={unit}" if target in ("E", "energy") else target
+    stated = target if unit_in_name(target) else f"energy_unit={unit}"
     refused(stored, f"a.h5: states {stated}", f"energy_unit={unit!r}")
     with pytest.warns(UserWarning, match="is compressed"):
         assert stored(energy_unit=unit)[0].y.item() == pytest.approx(energy, rel=1e-5)
@@ -608,7 +616,15 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 eV per atom", "energy=-1.0 energy_unit=foe"]
+    "comment",
+    [
+        "energy_per_atom=-1.0",
+        "per_atom_energy=-1.0",
+        "energy=-1.0 eV/atom",
+        "energy=-1.0 eV per atom, a=1",
+        "energy=-1.0 unit=eV/atom",
+        "energy=-1.0 energy_unit=foe",
+    ],
 )
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")

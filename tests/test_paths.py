@@ -55,8 +55,10 @@ def test_files_without_structures_are_left_out_and_counted(folder):
     (folder / "README.md").write_text("# Gold\n")
     (folder / "energies.csv").write_text("file,energy\nau0.xyz,1\n")
     (folder / "settings.json").write_text('{"seed": 0}')
+    for name in ("energies.dat", "job.log", "job.out"):
+        (folder / name).write_text("1 -0.5\n")
     (folder / "more").mkdir()
-    with pytest.warns(UserWarning, match="left out 4 entries that are not structures: README.md, energies.csv, more"):
+    with pytest.warns(UserWarning, match="left out 7 entries that are not structures: README.md, energies.csv, ener"):
         assert len(expand_paths(folder)) == 12
 
 
@@ -150,6 +152,18 @@ def test_formats_by_content_then_name(tmp_path, name, compressed):
     assert file_format(path) == FORMATS[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("a.out", " Program PWSCF v.7.2 starts on", "espresso-out"),
+        ("a.log", " Entering Gaussian System", "gaussian-out"),
+    ],
+)
+def test_outputs_below_messages_of_a_queue(tmp_path, name, text, kind):
+    (tmp_path / name).write_text("loading a module\n" * 1000 + text)
+    assert file_format(tmp_path / name) == kind
+
+
 @pytest.mark.parametrize("comment", ["2 atoms of gold", "ITEM: TIMESTEP", "1.0"])
 def test_a_comment_of_xyz_identifies_no_other_format(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"2\n{comment}\nAu 0 0 0\nAu 0 0 2.6\n")
@@ -158,7 +172,14 @@ def test_a_comment_of_xyz_identifies_no_other_format(tmp_path, comment):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A"), ("e.data", "0.1 0.2\n")],
+    [
+        ("a.txt", "words"),
+        ("b", "12\n"),
+        ("c.png", "\x89PNG"),
+        ("d.md", "# A"),
+        ("e.data", "0.1 0.2\n"),
+        *((name, "run 1\n0.5 2\n") for name in ("job.log", "slurm-1.out", "energies.dat", "config", "nwchem.restart")),
+    ],
 )
 def test_unknown_formats(tmp_path, name, text):
     Path(tmp_path / name).write_text(text)

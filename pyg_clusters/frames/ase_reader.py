@@ -1,9 +1,7 @@
 """Reader of the formats of ASE, and conversion of ASE objects to blocks."""
 
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -11,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
-from ase.formula import Formula
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
+from scipy.spatial import cKDTree
 
 from pyg_clusters.errors import InputError, describe_error
+from pyg_clusters.frames.ase_formats import are_forces_rotated, check_format, is_unfinished, stated_in
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -32,99 +31,13 @@ from pyg_clusters.frames.block import (
     offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states
-from pyg_clusters.frames.paths import check_num_atoms, unpacked
+from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
+from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom
 
-REFUSED: Mapping[str, str] = {
-    "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",
-    "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
-    "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
-    "gromos": "names atoms in capitals, which ASE reads as other elements (CU as carbon); convert it to XYZ",
-}
-"""Formats that ASE reads incorrectly or incompletely, with the reason, by their names in ASE."""
-
-BOHR_IN: Mapping[str, re.Pattern[str]] = {
-    "gaussian-in": re.compile(r"^\s*#.*\bunits?\s*=?\s*\(?[^)\n]*\b(?:au|bohr)\b", re.IGNORECASE | re.MULTILINE),
-    "gamess-us-in": re.compile(r"\bunits\s*=\s*bohr\b", re.IGNORECASE),
-    "nwchem-in": re.compile(r"\bunits\s+(?:au|atomic|bohr|nm|nanometer|pm|picometer)\b", re.IGNORECASE),
-    "turbomole": re.compile(r"^\s*\$coord\s+.*\b(?:angs\w*|frac\w*)", re.IGNORECASE | re.MULTILINE),
-    "cube": re.compile(r"\A[^\n]*\n[^\n]*\n[^\n]*\n\s*-\d"),
-    "lammps-data": re.compile(r"\A[^\n]*\bunits = (?!metal|real)\w+", re.IGNORECASE),
-}
-"""Matches text of files in units other than those that ASE assumes, by format."""
-
-ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
-    "vasp": re.compile(
-        r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
-    ),
-    "gen": re.compile(r"^\s*\d+\s+[CSF]\b", re.MULTILINE),
-    "gromacs": re.compile(r"^\s*\d+\s*$", re.MULTILINE),
-    **dict.fromkeys(("mol", "sdf"), re.compile(r"^M\s+END", re.MULTILINE)),
-    "turbomole": re.compile(r"^\$coord\b", re.MULTILINE),
-    "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
-    "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
-    "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
-}
-"""Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
-
-ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
-"""Text near the end of a complete file, by format."""
-
-
-def check_format(path: Path, copy: Path, kind: str):
-    """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
-
-    Raises:
-        InputError: If the file is in units other than those that ASE assumes, names no elements, has several structures
-            of which ASE would read one, or has too many atoms.
-    """
-    if kind in REFUSED:
-        raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in BOHR_IN and kind not in ONE_STRUCTURE:
-        return
-    with copy.open(encoding="latin-1") as stream:
-        text = stream.read(1 << 26)
-    if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
-        raise InputError(
-            f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "
-            "all to one XYZ file"
-        )
-    if kind == "vasp":
-        _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
-        return
-    match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
-    if match:
-        found = " ".join(match[0].split())[-40:]
-        raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
-    if kind == "lammps-data" and not re.search(r"^\s*Masses\b", text, re.MULTILINE):
-        raise InputError(f"{path}: names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ")
-
-
-def _check_poscar(path: Path, lines: list[list[str]]):
-    """Check the number of atoms of a POSCAR, and that it names elements, in a line above the counts or as its title."""
-    check_num_atoms(path, sum(int(word) for words in lines[5:] for word in words if word.isdecimal()))
-    counts = [int(word) for word in lines[5] if word.isdecimal()] if len(lines) > 5 else []
-    if not counts:
-        return
-    title = lines[0]
-    named = len(title) == len(counts) and set(title) <= set(atomic_numbers)  # Au Cu
-    with suppress(ValueError, IndexError):
-        named = named or list(Formula(title[0]).count().values()) == counts  # Au7Cu13 relaxed
-    if not named:  # ASE would also find indium in the title "In a box"
-        raise InputError(
-            f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
-            f"{' '.join(lines[5])!r}"
-        )
-
-
-def is_unfinished(copy: Path, kind: str) -> bool:
-    """Whether a file lacks its end, as it does while it is being written."""
-    if kind not in ENDS:
-        return False
-    with copy.open("rb") as stream:
-        stream.seek(max(0, copy.stat().st_size - 4096))
-        return ENDS[kind] not in stream.read()
+SHORTEST: float = 0.65
+"""Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
 
 
 def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
@@ -234,8 +147,8 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
     return sorted(set(atoms.info) | set(results) - of_atoms), per_atom
 
 
-def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Read the frames, or their faults, of a file in a format of ASE.
+def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | BadFrame]:
+    """Read the frames, or their faults, of a file in a format of ASE; ``length`` is the unit in Å that the user states.
 
     The complete frames of a VASP run that is still being written are used, with a warning.
     """
@@ -245,11 +158,15 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
         if kind == "traj":
             frames = _trajectory(path, copy)
         elif kind in ("db", "json"):
-            frames = _database(path, copy, kind)
+            frames = _database(path, copy, kind, length)
         else:
             frames = _frames(path, copy, kind, unfinished)
-        number = 0
+        number, stated, rotated = 0, stated_in(path, copy, kind), are_forces_rotated(path, copy, kind)
         for number, frame in enumerate(frames, start=1):  # noqa: B007
+            if isinstance(frame, Atoms):
+                frame.info |= stated
+                if rotated and frame.calc is not None:
+                    frame.calc.results.pop("forces", None)
             yield frame
         if unfinished and number:
             warnings.warn(
@@ -275,7 +192,19 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             return
         if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
             del atoms.arrays["residuenames"]
+        if kind == "runnerdata" and _is_compressed(atoms):
+            reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
+            yield BadFrame(str(path), number, reason)
+            continue
         yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _is_compressed(atoms: Atoms) -> bool:
+    """Whether most atoms are much closer to another one than a bond length, as with positions in Å read as bohr."""
+    if len(atoms) < 2:
+        return False
+    nearest = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
+    return bool(np.median(nearest / (2 * covalent_radii[atoms.numbers])) < SHORTEST)
 
 
 def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
@@ -314,12 +243,22 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
             yield atoms
 
 
-def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Rows of an ASE database with their ``key_value_pairs`` and ``data``."""
+def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atoms | BadFrame]:
+    """Rows of an ASE database with their ``key_value_pairs`` and ``data``.
+
+    A database of SchNetPack states its unit of length, from which positions and forces are converted to Å, and the unit
+    of each property, which becomes the value ``NAME_unit`` of the frames.
+    """
     try:
-        rows = list(connect(str(copy), type=kind, serial=True).select())
+        database = connect(str(copy), type=kind, serial=True)
+        rows, metadata = list(database.select()), database.metadata
     except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
+    distance, units = metadata.get("_distance_unit", "Ang"), metadata.get("_property_unit_dict", {})
+    stated = LENGTHS.get(str(distance).lower())
+    if stated is None or (stated != 1 and length != 1):
+        remedy = "convert the positions to Å" if stated is None else "it is converted from it, leave length_unit out"
+        raise InputError(f"{path}: states the unit of length {distance!r}; {remedy}")
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
@@ -332,4 +271,6 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
                 atoms.set_array(key, value)
             else:
                 atoms.info[key] = value
+                atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
+        convert_to_angstrom(atoms, stated)
         yield atoms

@@ -39,7 +39,7 @@ def blocks_of_file(
         topology = None if options.topology is None else read_topology(options.topology)
         frames = dump_frames(path, topology, options.length)
     else:
-        frames = ase_frames(path, kind)
+        frames = ase_frames(path, kind, options.length)
     return _blocks_of_frames(path, frames, options, keep)
 
 

@@ -24,7 +24,9 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
 """Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
 
-PER_ATOM: re.Pattern[str] = re.compile(r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?", re.IGNORECASE)
+PER_ATOM: re.Pattern[str] = re.compile(
+    r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?|per_?atom_.*", re.IGNORECASE
+)
 """Matches names and units of energies per atom."""
 
 SPELLINGS: Mapping[str, str] = {
@@ -36,6 +38,9 @@ SPELLINGS: Mapping[str, str] = {
     "rydbergs": "Rydberg",
 }
 """Names of units by their spellings in files, in lower case."""
+
+PUNCTUATION: str = " ,;:()[]{}"
+"""Characters around a unit that do not belong to it."""
 
 DIGITS: bytes = b"0123456789.+-"
 """Characters of numbers."""
@@ -143,12 +148,17 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
     before = after_another = ""
+    own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
+    keys = own if any(own.fullmatch(str(key)) for key in info) else UNIT_KEYS
     for key, value in info.items():
-        name = str(value).strip()
-        if UNIT_KEYS.fullmatch(str(key)) and (_known(name) or "energy" in str(key).lower()):
-            units[f"{key}={name}"] = name
-        word = f"per {key}" if before == "per" else str(key)
-        if value is True and (_known(word) or PER_ATOM.fullmatch(word)):
+        text = str(value).strip()
+        if keys.fullmatch(str(key)):
+            name = next((word for word in (text, *re.split(r"[\s,;]+", text)) if _is_energy(word)), None)
+            if name or keys is own or "energy" in str(key).lower():
+                units[f"{key}={text}"] = name or text
+        word = str(key).rpartition(":")[2].strip(PUNCTUATION)
+        word = f"per {word}" if before == "per" else word
+        if value is True and _is_energy(word):
             if before != target and isinstance(info.get(before), float):
                 after_another = f"{word!r} follows {before!r}"
             else:
@@ -177,7 +187,13 @@ def unit_in_name(name: str) -> str | None:
 
 
 def _known(name: str) -> str | None:
-    return SPELLINGS.get(name.strip().lower())
+    name = name.strip(PUNCTUATION).lower()
+    return SPELLINGS.get(name) or SPELLINGS.get(name.rstrip("."))
+
+
+def _is_energy(name: str) -> bool:
+    """Whether a text is a unit of energies, or of energies per atom."""
+    return _known(name) is not None or PER_ATOM.fullmatch(name) is not None
 
 
 def _unit(where: str, text: str, name: str) -> StatedUnit:

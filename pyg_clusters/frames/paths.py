@@ -78,6 +78,10 @@ ALWAYS_UNPACKED: int = 1 << 26
 """Number of bytes that may be unpacked from a file of any size."""
 
 
+HEAD: int = 1 << 16
+"""Number of bytes by which the format of a file is recognised."""
+
+
 def inner_name(path: Path) -> str:
     """Name of a file without the suffix of a compression."""
     return path.stem if path.suffix.lower() in OPENERS else path.name
@@ -94,11 +98,11 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def first_bytes(path: Path) -> bytes:
-    """First 4096 bytes of the unpacked content of a file, fewer if it is short or corrupted."""
+    """First :data:`HEAD` bytes of the unpacked content of a file, fewer if it is short or corrupted."""
     content = b""
     try:
         with open_binary(path) as stream:
-            while len(content) < 4096 and (part := stream.read1(4096 - len(content))):  # type: ignore[attr-defined]
+            while len(content) < HEAD and (part := stream.read1(HEAD - len(content))):  # type: ignore[attr-defined]
                 content += part
     except CORRUPTED:
         pass  # the reader of the format raises the error
@@ -179,8 +183,14 @@ NO_STRUCTURES: frozenset[str] = frozenset({"eps", "gif", "html", "mp4", "png", "
 REQUIRED: dict[str, re.Pattern[bytes]] = {
     "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
     "castep-md": re.compile(rb"\s*BEGIN header"),
-    "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
-    "runnerdata": re.compile(rb"\s*begin\b"),
+    "cp2k-restart": re.compile(rb"^\s*&(?:GLOBAL|MOTION|FORCE_EVAL)\b", re.MULTILINE),
+    "dlp4": re.compile(rb"\A[^\n]*\n\s*\d+\s+\d+\s"),
+    "espresso-out": re.compile(rb"Program PWSCF"),
+    "gamess-us-punch": re.compile(rb"^\s*\$DATA", re.MULTILINE),
+    "gaussian-in": re.compile(rb"^\s*#", re.MULTILINE),
+    "gaussian-out": re.compile(rb"Entering Gaussian System"),
+    "json": re.compile(rb"\A\s*\{\s*\"(\d+|ids|nextid)\""),
+    "runnerdata": re.compile(rb"^\s*begin\b", re.MULTILINE),
 }
 """Match text required near the beginning of a file, for formats whose suffix is also used by other programs."""
 

@@ -237,15 +237,20 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms.set_cell(comment.cell)
         atoms.pbc = True
     if comment.length is not None:
-        atoms.set_cell(atoms.cell * comment.length)
-        atoms.positions *= comment.length
-        results = {} if atoms.calc is None else atoms.calc.results
-        for values in (atoms.arrays, results):
-            forces = [key for key in values if "force" in key.lower() and values[key].dtype.kind == "f"]
-            values |= {key: values[key] / comment.length for key in forces}
-        if atoms.calc is not None:
-            atoms.calc.atoms = atoms.copy()  # the positions of its results
+        convert_to_angstrom(atoms, comment.length)
     return atoms
+
+
+def convert_to_angstrom(atoms: Atoms, length: float):
+    """Convert positions, cell and forces of a frame from a unit of ``length`` in Å; the unit of energies stays."""
+    atoms.set_cell(atoms.cell * length)
+    atoms.positions *= length
+    results = {} if atoms.calc is None else atoms.calc.results
+    for values in (atoms.arrays, results):
+        forces = [key for key in values if "force" in key.lower() and np.asarray(values[key]).dtype.kind == "f"]
+        values |= {key: values[key] / length for key in forces}
+    if atoms.calc is not None:
+        atoms.calc.atoms = atoms.copy()  # the positions of its results
 
 
 def _wrong_number(frame: TextFrame, error: Exception) -> str | None:

@@ -1,0 +1,198 @@
+"""Checks that ASE reads a file correctly, and the charge and spin of a file, which ASE does not read."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from ase.data import atomic_numbers
+from ase.formula import Formula
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.paths import check_num_atoms
+
+REFUSED: Mapping[str, str] = {
+    "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",
+    "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
+    "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
+    "gromos": "names atoms in capitals, which ASE reads as other elements (CU as carbon); convert it to XYZ",
+}
+"""Formats that ASE reads incorrectly or incompletely, with the reason, by their names in ASE."""
+
+BOHR_IN: Mapping[str, re.Pattern[str]] = {
+    "gaussian-in": re.compile(r"^\s*#.*\bunits?\s*=?\s*\(?[^)\n]*\b(?:au|bohr)\b", re.IGNORECASE | re.MULTILINE),
+    "gamess-us-in": re.compile(r"\bunits\s*=\s*bohr\b", re.IGNORECASE),
+    "nwchem-in": re.compile(r"\bunits\s+(?:au|atomic|bohr|nm|nanometer|pm|picometer)\b", re.IGNORECASE),
+    "turbomole": re.compile(r"^\s*\$coord\s+.*\b(?:angs\w*|frac\w*)", re.IGNORECASE | re.MULTILINE),
+    "cube": re.compile(r"\A[^\n]*\n[^\n]*\n[^\n]*\n\s*-\d"),
+    "lammps-data": re.compile(r"\A[^\n]*\bunits = (?!metal|real)\w+", re.IGNORECASE),
+    "proteindatabank": re.compile(r"^TITLE.*\bpositions\{(?!angstrom)\w+\}", re.MULTILINE),
+}
+"""Matches text of files in units other than those that ASE assumes, by format."""
+
+ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
+    "vasp": re.compile(
+        r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
+    ),
+    "gen": re.compile(r"^\s*\d+\s+[CSF]\b", re.MULTILINE),
+    "gromacs": re.compile(r"^\s*\d+\s*$", re.MULTILINE),
+    **dict.fromkeys(("mol", "sdf"), re.compile(r"^M\s+END", re.MULTILINE)),
+    "turbomole": re.compile(r"^\$coord\b", re.MULTILINE),
+    "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
+    "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
+    "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
+}
+"""Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
+
+LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "lammps-data": (
+        re.compile(r"^\s*Masses\b", re.MULTILINE),
+        "names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ",
+    ),
+    "netcdftrajectory": (
+        re.compile(r"atom_types"),
+        "names no elements; convert it to DCD, and give the elements by --topology FILE",
+    ),
+    "cp2k-restart": (
+        re.compile(r"^\s*&SUBSYS\b.*^\s*&END SUBSYS\b", re.MULTILINE | re.DOTALL),
+        "has no complete section &SUBSYS; copy it again",
+    ),
+}
+"""Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
+
+ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
+"""Text near the end of a complete file, by format."""
+
+
+STATES: Mapping[str, re.Pattern[str]] = {
+    kind: re.compile(pattern, re.MULTILINE)
+    for kind, pattern in {
+        "aims-output": r"^\s*Charge\s*=\s*(?P<charge>[-+.\dE]+):",
+        "cp2k-restart": r"^\s*(?:CHARGE\s+(?P<charge>[-+]?\d+)|MULTIPLICITY\s+(?P<multiplicity>[1-9]\d*))\s*$",
+        "espresso-in": r"^\s*tot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
+        "gamess-us-out": r"^\s*(?:CHARGE OF MOLECULE\s*=\s*(?P<charge>[-+]?\d+)"
+        r"|(?:STATE|SPIN) MULTIPLICITY\s*=\s*(?P<multiplicity>\d+))",
+        "gaussian-in": r"\A(?s:.*?)^\s*(?P<charge>[-+]?\d+)(?:[ \t]+|,)(?P<multiplicity>\d+)\s*$",
+        "gaussian-out": r"\A(?s:.*?)^\s*Charge =\s*(?P<charge>-?\d+) Multiplicity =\s*(?P<multiplicity>\d+)",
+        "nwchem-in": r"^\s*charge\s+(?P<charge>[-+.\d]+)\s*$",
+        "nwchem-out": r"^\s*(?:Charge\s*:\s*(?P<charge>-?\d+)\s*$|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
+        "orca-output": r"^\s*(?:Total Charge\s+Charge\s+\.+\s*(?P<charge>-?\d+)"
+        r"|Multiplicity\s+Mult\s+\.+\s*(?P<multiplicity>\d+))",
+    }.items()
+}
+"""Matches the charge and spin multiplicity in a file, by format."""
+
+OF_VASP: Mapping[str, str] = {
+    "electrons": r"^\s*NELECT =\s*([\d.]+)|<i name=\"NELECT\">\s*([\d.]+)",
+    "valence": r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)",
+    "atoms": r"^\s*ions per type =((?:[ \t]+\d+)+)",
+    "types": r"<array name=\"atomtypes\"\s*>(.*?)</array>",
+}
+"""Matches numbers in OUTCAR and vasprun.xml that determine the charge."""
+
+
+def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
+    """Charge and spin multiplicity of the frames of a file, by their names in the ``info`` of a frame.
+
+    Raises:
+        InputError: If a file states two charges or multiplicities.
+    """
+    if kind in ("vasp-out", "vasp-xml"):
+        charge = _charge_of_vasp(_text(copy))
+        return {"charge": charge} if charge else {}
+    stated: dict[str, float] = {}
+    for match in STATES[kind].finditer(_text(copy)) if kind in STATES else ():
+        for name, text in match.groupdict().items():
+            if text is not None and stated.setdefault(name, float(text)) != float(text):
+                raise InputError(f"{path}: states the {name} {stated[name]:g} and {text}; split it into two files")
+    return stated
+
+
+def _charge_of_vasp(text: str) -> float:
+    """Charge of the cell of a VASP run: the valence of its atoms minus the number of electrons; 0 if not stated."""
+    found = {name: re.search(pattern, text, re.MULTILINE | re.DOTALL) for name, pattern in OF_VASP.items()}
+    lists = {name: next(filter(None, match.groups())) for name, match in found.items() if match is not None}
+    if "types" in lists:
+        rows = re.findall(r"<c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", lists["types"])
+        lists["atoms"], lists["valence"] = (" ".join(column) for column in zip(*rows, strict=True))
+    numbers = {name: [float(number) for number in text.split()] for name, text in lists.items() if name != "types"}
+    if len(numbers) < 3 or len(numbers["atoms"]) != len(numbers["valence"]):
+        return 0
+    neutral = sum(count * valence for count, valence in zip(numbers["atoms"], numbers["valence"], strict=True))
+    charge = neutral - numbers["electrons"][0]
+    return round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
+
+
+def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:
+    """Whether a file of Gaussian has its forces in another orientation than its positions; with a warning."""
+    if kind != "gaussian-out":
+        return False
+    text = _text(copy)
+    rotated = "Standard orientation:" in text and not re.search(r"(?:Input|Z-Matrix) orientation:", text)
+    if rotated and "Forces (Hartrees/Bohr)" in text:
+        warnings.warn(
+            f"{path}: the forces are left out: they are in the input orientation, and the positions only in the "
+            "standard orientation; calculate with nosymm for both",
+            stacklevel=3,
+        )
+    return rotated
+
+
+def _text(copy: Path) -> str:
+    with copy.open(encoding="latin-1") as stream:
+        return stream.read(1 << 26)
+
+
+def check_format(path: Path, copy: Path, kind: str):
+    """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
+
+    Raises:
+        InputError: If the file is in units other than those that ASE assumes, names no elements, has several structures
+            of which ASE would read one, or has too many atoms.
+    """
+    if kind in REFUSED:
+        raise InputError(f"{path}: {REFUSED[kind]}")
+    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING}:
+        return
+    text = _text(copy)
+    if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
+        raise InputError(
+            f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "
+            "all to one XYZ file"
+        )
+    if kind == "vasp":
+        _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
+        return
+    match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
+    if match:
+        found = " ".join(match[0].split())[-40:]
+        raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
+    if kind in LACKING and not LACKING[kind][0].search(text):
+        raise InputError(f"{path}: {LACKING[kind][1]}")
+
+
+def _check_poscar(path: Path, lines: list[list[str]]):
+    """Check the number of atoms of a POSCAR, and that it names elements, in a line above the counts or as its title."""
+    check_num_atoms(path, sum(int(word) for words in lines[5:] for word in words if word.isdecimal()))
+    counts = [int(word) for word in lines[5] if word.isdecimal()] if len(lines) > 5 else []
+    if not counts:
+        return
+    title = lines[0]
+    named = len(title) == len(counts) and set(title) <= set(atomic_numbers)  # Au Cu
+    with suppress(ValueError, IndexError):
+        named = named or list(Formula(title[0]).count().values()) == counts  # Au7Cu13 relaxed
+    if not named:  # ASE would also find indium in the title "In a box"
+        raise InputError(
+            f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
+            f"{' '.join(lines[5])!r}"
+        )
+
+
+def is_unfinished(copy: Path, kind: str) -> bool:
+    """Whether a file lacks its end, as it does while it is being written."""
+    if kind not in ENDS:
+        return False
+    with copy.open("rb") as stream:
+        stream.seek(max(0, copy.stat().st_size - 4096))
+        return ENDS[kind] not in stream.read()

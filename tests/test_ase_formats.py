@@ -1,0 +1,158 @@
+"""Formats that ASE reads: what their files state, and what ASE leaves out."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.cluster import Icosahedron
+from ase.db import connect
+from ase.units import Bohr, Hartree, kcal, mol
+
+from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, check_block
+from pyg_clusters.frames.ase_formats import stated_in
+from pyg_clusters.structures import ClusterEMT
+
+OUTCAR = """
+   ions per type =               3   1
+  Ionic Valenz
+   ZVAL   =  11.00 10.00
+   NELECT =      42.0000    total number of electrons
+"""
+VASPRUN = """
+ <i name="NELECT">     42.00000000</i>
+  <array name="atomtypes" >
+    <rc><c>   3</c><c>Cu</c><c>     63.54600000</c><c>     11.00000000</c><c>  PAW_PBE Cu 22Jun2005 </c></rc>
+    <rc><c>   1</c><c>Ni</c><c>     58.69000000</c><c>     10.00000000</c><c>  PAW_PBE Ni 02Aug2007 </c></rc>
+  </array>
+"""
+ORCA = """
+ Total Charge           Charge          ....   -1
+ Multiplicity           Mult            ....    3
+"""
+GAUSSIAN = """ Entering Gaussian System, Link 0=g16
+ Charge =  1 Multiplicity = 1
+                          Input orientation:
+ ---------------------------------------------------------------------
+ Center     Atomic      Atomic             Coordinates (Angstroms)
+ Number     Number       Type             X           Y           Z
+ ---------------------------------------------------------------------
+      1         11           0        0.000000    0.000000    0.000000
+      2         11           0        3.400000    0.000000    0.000000
+      3         11           0        1.700000    2.944486    0.000000
+ ---------------------------------------------------------------------
+ SCF Done:  E(RPBE-PBE) =  -486.0     A.U. after   10 cycles
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "stated"),
+    [
+        ("vasp-out", OUTCAR, {"charge": 1}),
+        ("vasp-out", OUTCAR.replace("42.", "43."), {}),
+        ("vasp-out", OUTCAR.replace("42.0", "42.5"), {"charge": 0.5}),
+        ("vasp-xml", VASPRUN, {"charge": 1}),
+        ("gaussian-out", GAUSSIAN, {"charge": 1, "multiplicity": 1}),
+        ("gaussian-in", "# pbe\n\nNa\n\n-1,1\nNa 0 0 0\nNa 0 0 3\n\n1 2\n", {"charge": -1, "multiplicity": 1}),
+        ("orca-output", 2 * ORCA, {"charge": -1, "multiplicity": 3}),
+        ("nwchem-out", "   Charge           :     1\n   Spin multiplicity:     2\n", {"charge": 1, "multiplicity": 2}),
+        ("gamess-us-out", " CHARGE OF MOLECULE  =   -1\n SPIN MULTIPLICITY  =  1\n", {"charge": -1, "multiplicity": 1}),
+        ("aims-output", "  Charge =  -1.000000E+00: Charged system requested.\n", {"charge": -1}),
+        ("espresso-in", "&SYSTEM\n  tot_charge = +1.0\n", {"charge": 1}),
+        ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
+        ("xsf", "", {}),
+    ],
+)
+def test_charge_and_spin_that_outputs_state(tmp_path, kind, text, stated):
+    (tmp_path / "output").write_text(text)
+    assert stated_in(tmp_path / "output", tmp_path / "output", kind) == stated
+
+
+def test_an_output_of_two_charges_is_refused(tmp_path):
+    (tmp_path / "job.out").write_text(ORCA + ORCA.replace("-1", "0"))
+    with pytest.raises(InputError, match=r"job.out: states the charge -1 and 0; split it into two files"):
+        stated_in(tmp_path / "job.out", tmp_path / "job.out", "orca-output")
+
+
+def test_a_cation_of_gaussian_is_no_neutral_cluster(tmp_path):
+    (tmp_path / "na3.log").write_text(GAUSSIAN)
+    (block,) = Frames.open(tmp_path / "na3.log", properties=["energy"])
+    with pytest.raises(InputError, match="its charge is 1, but the model was trained on clusters of charge 0"):
+        check_block(block, state=(0, False))
+    assert len(check_block(block, state=(1, False))[0]) == 1
+
+
+@pytest.mark.parametrize("length", [Bohr, 1.0])
+def test_n2p2_in_angstrom_is_not_taken_for_bohr(tmp_path, length):
+    """n2p2 accepts any units, and ASE assumes those of RuNNer."""
+    cluster = Icosahedron("Au", 2)
+    atoms = "".join(f"atom {x:.6f} {y:.6f} {z:.6f} Au 0 0 0 0 0\n" for x, y, z in cluster.positions / length)
+    (tmp_path / "input.data").write_text(f"begin\n{atoms}energy -1.0\ncharge 0.0\nend\n")
+    frames = Frames.open(tmp_path / "input.data", properties=["energy"])
+    if length == 1:
+        with pytest.raises(InputError, match="too short for positions in bohr, the unit of RuNNer; convert it to XYZ"):
+            list(frames)
+        return
+    (block,) = frames
+    assert block.pos == pytest.approx(cluster.positions, abs=1e-5)
+    assert block.properties["energy"] == pytest.approx(-Hartree)
+
+
+def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
+    forces = "".join(f"      {atom}       11           0.0   0.0    0.0{atom}\n" for atom in (1, 2, 3))
+    rule = " " + "-" * 67 + "\n"
+    table = f"{rule} Center   Atomic   Forces (Hartrees/Bohr)\n Number     Number   X   Y\n{rule}"
+    log = GAUSSIAN + table + forces + rule
+    (tmp_path / "na3.log").write_text(log)
+    (block,) = Frames.open(tmp_path / "na3.log", atom_properties=["forces"])
+    assert block.atom_properties["forces"][2, 2] == pytest.approx(0.03 * Hartree / Bohr)
+    (tmp_path / "na3.log").write_text(log.replace("Input orientation", "Standard orientation"))
+    with pytest.warns(UserWarning, match="the forces are left out: they are in the input orientation"):
+        (block,) = Frames.open(tmp_path / "na3.log", properties=["energy"], with_atoms=True)
+    assert block.atoms is not None and "forces" not in block.atoms[0].calc.results
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("md.pdb", "TITLE     Traj: positions{atomic_unit} Step:  0 Bead:  0\nATOM\n", "is in units that ASE does not"),
+        ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
+        ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
+    ],
+)
+def test_files_that_ase_would_misread_are_refused(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        list(Frames.open(tmp_path / name))
+
+
+@pytest.mark.parametrize("length", ["Ang", "Bohr"])
+def test_units_of_schnetpack(tmp_path, length):
+    frames = []
+    for number in range(3):
+        atoms = Icosahedron("Cu", 2)
+        atoms.set_cell(None)
+        atoms.rattle(0.1, seed=number)
+        atoms.calc = ClusterEMT()
+        frames.append(atoms)
+    unit = {"Ang": 1.0, "Bohr": Bohr}[length]
+    with connect(tmp_path / "cu.db") as database:
+        database.metadata = {
+            "_distance_unit": length,
+            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{length}"},
+        }
+        for atoms in frames:
+            energy, forces = (values / (kcal / mol) for values in (atoms.get_potential_energy(), atoms.get_forces()))
+            scaled = Atoms(atoms.numbers, atoms.positions / unit)
+            database.write(scaled, data={"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit})
+    data = {"files": tmp_path / "cu.db", "target": "U", "forces": True}
+    with pytest.raises(InputError, match=r"states U_unit=kcal/mol, but .*energy_unit='kcal/mol'"):
+        ClusterDataset(tmp_path, **data)
+    dataset = ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
+    for graph, atoms in zip(dataset, frames, strict=True):
+        assert graph.y.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+        assert graph.force.numpy() == pytest.approx(atoms.get_forces(), abs=1e-5)
+        assert (graph.pos[1] - graph.pos[0]).norm().item() == pytest.approx(atoms.get_distance(0, 1), abs=1e-5)
+    if length == "Bohr":
+        with pytest.raises(InputError, match="states the unit of length 'Bohr'; it is converted from it, leave"):
+            ClusterDataset(tmp_path, energy_unit="kcal/mol", length_unit="Bohr", **data)
