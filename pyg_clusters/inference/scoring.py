@@ -110,7 +110,7 @@ def score_frames(
     """
     read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
     blocks = checked(read, predictor, frames.on_bad)
-    flagged = ((block, bad, None if trained is None else flags_of(block, trained)) for block, bad in blocks)
+    flagged = ((block, bad, trained.flags(block.z, block.pos, block.ptr) if trained else None) for block, bad in blocks)
     for block, bad, flags in read_ahead(flagged, AHEAD):
         scored = ScoredBlock(block, predictor(block.z, block.pos, block.ptr), bad, flags)
         yield scored if bool(scored.prediction.values.isfinite().all()) else _predictable(scored, frames.on_bad)
@@ -130,11 +130,6 @@ def _predictable(block: ScoredBlock, on_bad: Literal["stop", "skip"]) -> ScoredB
         raise bad[0].error
     keep = ~np.isin(np.arange(len(block.frames)), chosen)
     return replace(block.select(keep), bad=sorted([*block.bad, *bad], key=lambda frame: frame.number))
-
-
-def flags_of(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
-    """Return the reasons why frames of a block are outside the range of a training set, ``[num_frames]``."""
-    return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 
 def checked(
