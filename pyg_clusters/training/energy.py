@@ -19,7 +19,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.report import other_zero, zero_remarks
+from pyg_clusters.evaluation.comparison import other_zero, zero_remarks
 from pyg_clusters.models.checkpoint import init_args
 from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
 from pyg_clusters.models.ensemble import Ensemble
