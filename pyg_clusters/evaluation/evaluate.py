@@ -16,8 +16,7 @@ from pyg_clusters.evaluation.report import Evaluation, run_figures
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
-from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
-from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
+from pyg_clusters.frames.energy_units import RELATED, SAME_UNIT, check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
