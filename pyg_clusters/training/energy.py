@@ -20,7 +20,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.comparison import other_zero, zero_remarks
-from pyg_clusters.models.checkpoint import init_args
+from pyg_clusters.models.checkpoint import difference, init_args
 from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
@@ -99,19 +99,7 @@ class EnergyTraining(pl.LightningModule):
         """
         if isinstance(trained, Ensemble):
             raise InputError("an ensemble has no weights to start from: give one of its members")
-
-        def arguments(model: nn.Module) -> dict[str, str]:
-            values = init_args(model).items()
-            return {name: str(list(value) if isinstance(value, tuple) else value) for name, value in values}
-
-        if type(self.model) is not type(trained):
-            different = f"{type(self.model).__name__}, the model to start from is {type(trained).__name__}"
-        else:
-            ours, theirs = arguments(self.model), arguments(trained)
-            names = [name for name in ours if ours[name] != theirs.get(name)]
-            listed = [", ".join(f"{name}={of.get(name)}" for name in names) for of in (ours, theirs)]
-            different = f"{listed[0]}, the model to start from {listed[1]}" if names else ""
-        if different:
+        if different := difference(self.model, trained):
             raise InputError(f"the recipe has {different}: use the recipe that this model was trained with")
         self.model.load_state_dict(trained.state_dict())
         self.is_pretrained = True
