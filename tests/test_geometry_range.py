@@ -18,7 +18,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
 from pyg_clusters.models.geometry_range import GeometryRange, measures
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates
-from pyg_clusters.screening.pool import FramePool, select_candidates
+from pyg_clusters.screening.pool import select_of_pool
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Rank
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax
@@ -211,8 +211,7 @@ def test_screening_ranks_them_last():
         found = relax_candidates(screening, Predictor(Holed()), fmax=1e-3, steps=100)
     assert [one.frame for one in found.candidates][-1] == 1 and found.num_left_range == 1
     assert found.candidates[-1].rank == 3 and found.candidates[-1].energy < found.candidates[0].energy
-    energies = lambda pool: Rank(3).select(FramePool(np.array([one.energy for one in pool])))  # noqa: E731
-    assert {one.frame for one in select_candidates(found, energies).candidates} == {0, 2}
+    assert {one.frame for one in select_of_pool(found, Rank(3), Holed(), count=10).candidates} == {0, 2}
     with pytest.warns(UserWarning, match="1 of 1 frames"):
         alone = relax_candidates(
             Screening(

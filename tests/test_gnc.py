@@ -12,7 +12,7 @@ from helpers import assert_refused, half_saved, kill, status_of
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GNC, GalliumClusters
-from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.frames.atoms import join_atoms
 
 PART = "ignore:.*GNC_31-70 has 6,851:UserWarning"
 KCAL, HARTREE = 23.060548, 27.211386

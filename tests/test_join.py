@@ -16,8 +16,8 @@ from ase.units import Bohr
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, read_atoms, read_blocks, to_data, write_extxyz, write_store
-from pyg_clusters.frames.join import join_atoms, join_frames
+from pyg_clusters.frames import Frames, join_atoms, read_atoms, read_blocks, to_data, write_extxyz, write_store
+from pyg_clusters.frames.join import join_frames
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import load_model
 from pyg_clusters.structures import ModelCalculator

@@ -10,7 +10,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training.train import _errors_of_recipe
+from pyg_clusters.training.recipes import errors_of_recipe
 
 MISTAKES = {
     "scren gallium md.extxyz": "did you mean 'screen'?",
@@ -112,7 +112,7 @@ def test_an_accelerator_that_no_recipe_names(trainer, tmp_path):
     """The error of Lightning is one line, whatever is in the recipe."""
     (tmp_path / "recipe.yaml").write_text(f"seed_everything: 0\n{trainer}\n")
     argv = ["--config", str(tmp_path / "recipe.yaml")]
-    with pytest.raises(InputError, match=r"--trainer\.accelerator auto: not available"), _errors_of_recipe(argv):
+    with pytest.raises(InputError, match=r"--trainer\.accelerator auto: not available"), errors_of_recipe(argv):
         raise ValueError("no accelerator is there")
 
 

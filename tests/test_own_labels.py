@@ -20,7 +20,7 @@ from torch_geometric.loader import DataLoader
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
-from pyg_clusters.datasets.label_reading import has_meaning
+from pyg_clusters.datasets.label_arguments import has_meaning
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
 from pyg_clusters.frames.energy_units import unit_in_name

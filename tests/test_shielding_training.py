@@ -20,7 +20,7 @@ from torch_geometric.data import Batch
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import ClusterBatches
-from pyg_clusters.evaluation.evaluate import Compared, _evaluation
+from pyg_clusters.evaluation.comparison import Compared, evaluation_of
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
@@ -393,10 +393,10 @@ def test_nuclei_of_several_elements_have_their_own_distributions(capsys):
     target = np.where(z == 11, 600.0, 1300.0) + np.arange(12) // 2
     sizes = np.array([0, 4, 12])
     compared = Compared(target + 10.0, target, None, z, None, sizes, np.arange(2), True)
-    evaluation = _evaluation("t", compared, None, None, None, {})
+    evaluation = evaluation_of("t", compared)
     assert [evaluation.further[symbol]["num_atoms"] for symbol in ("Na", "K")] == [6, 6]
     assert evaluation.further["K"]["target_peak_ppm"] == pytest.approx(1302.5, abs=2)
     evaluation.print()
     assert re.search(r"all .* Na .* K .* 4 atoms .* 8 atoms", capsys.readouterr().out)
     compared.z = np.full(12, 11)
-    assert not _evaluation("t", compared, None, None, None, {}).further
+    assert not evaluation_of("t", compared).further

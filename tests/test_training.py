@@ -651,6 +651,6 @@ def test_energies_per_atom_give_a_warning(recipe, frames, tmp_path, capsys):
     arguments = ["train", "--config", str(recipe), "--data.dataset.root", str(tmp_path), "--trainer.max_epochs", "1"]
     files = ["--data.dataset.files", f"[{tmp_path / 'per_atom.extxyz'}]"]
     assert main([*arguments, *files, "--out", str(tmp_path / "a")]) == 0
-    assert "the labels hardly change with the number of atoms" in "".join(capsys.readouterr())
+    assert "the energies hardly change with the number of atoms" in "".join(capsys.readouterr())
     assert main([*arguments, "--out", str(tmp_path / "b")]) == 0
     assert "hardly change" not in "".join(capsys.readouterr())

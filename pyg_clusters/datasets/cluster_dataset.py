@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_reading import MOST_BINDING, LabelArguments, LabelReader, Labels, report_skipped
+from pyg_clusters.datasets.label_arguments import MOST_BINDING, LabelArguments
+from pyg_clusters.datasets.label_reading import report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
@@ -23,7 +23,7 @@ from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unro
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.geometry import sizes_to_ptr
-from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
@@ -211,8 +211,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     def process(self):
         """Read the files and save the clusters."""
         table = LabelTable(self.labels, self.files, self.target, self.energy_unit) if self.labels else None
-        take_atoms = self._references == "isolated_atoms"
-        self._reader = LabelReader(self.on_missing, self.on_bad, take_atoms, table)
+        self._reader = self.label_reader(table)
         clusters, group_names, references = self._read()
         if self.pre_filter is not None:
             clusters = [cluster for cluster in clusters if self.pre_filter(cluster)]
@@ -257,8 +256,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         elements = z.unique().tolist()
         references = self.find_references(elements, isolated, lambda: fit_references(z, ptr, target))
         if references:
-            numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
-            target = target - shift_of_references(z, ptr, numbered)
+            target = self.relative_to(references, target, z, ptr)
             self.check_energies(target, sizes, references)
         elif not self.per_atom and (apart := farthest_from_fit(z, ptr, target)) > MOST_BINDING:
             warnings.warn(
@@ -294,10 +292,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     def _blocks(self) -> Iterator[FrameBlock]:
         """Yield blocks of the usable frames, with their labels."""
         for file in self.files:
-            forces = self.forces_key if self._has_forces(file) else None
-            arrays = (*self.keep_atoms, *((forces,) if forces else ()))
-            arguments = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
-            yield from self._reader.blocks(file, Labels(*arguments, self.energy_unit, self.length_unit, forces))
+            labels = self.labels_of_files(self._target_in(file), self._has_forces(file), self.length_unit)
+            yield from self._reader.blocks(file, labels)
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima

@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
 from pyg_clusters.composition import composition_names
-from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
+from pyg_clusters.datasets.label_arguments import LabelArguments
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, StoreReader
@@ -23,7 +23,7 @@ from pyg_clusters.frames.checks import group_labels, numbers, unrounded
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.metrics import mixed_zeros
-from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
+from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
@@ -200,11 +200,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
             raise InputError(f"{self.file}: not a frame store; create one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
-        force_key = self.forces_key if forces else None
-        arrays = (*self.keep_atoms, *((force_key,) if force_key else ()))
-        kept = tuple(self.keep)
-        labels = Labels(target, per_atom, group, kept, arrays, fragments, self.energy_unit, forces=force_key)
-        reader = LabelReader(on_missing, on_bad, take_atoms=self._references == "isolated_atoms")
+        labels, reader = self.labels_of_files(target, self.forces), self.label_reader()
         options = [FORMAT_VERSION, astuple(labels), on_missing, on_bad, reader.take_atoms]
         name = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
         index_file = folder / f"{self.file.stem}.{name}.index.pt"
@@ -222,7 +218,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         self._sizes = np.diff(self._store.ptr)[self._index.frames.numpy()]
         self.references = self.find_references(self._index.elements, self._index.atoms, self._fitted)
         """Reference energy of each element in eV per atom, which is subtracted from the energies."""
-        self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
+        self._energy_dtype = self._needed_precision()
 
     @property
     def electronic_state(self) -> tuple[int, bool]:
@@ -277,8 +273,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
 
     def multi_get(self, indices: Iterable[int] | Tensor | slice | range, batch_size: int | None = None) -> list[Data]:
         """Read several clusters together, and transform them."""
-        if isinstance(indices, slice):
-            indices = range(*indices.indices(self.len()))
+        indices = range(self.len())[indices] if isinstance(indices, slice) else indices
         clusters = self._separate(torch.as_tensor(list(indices), dtype=torch.long).tolist())
         return clusters if self.transform is None else [self.transform(cluster) for cluster in clusters]
 
@@ -295,8 +290,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     def _separate(self, frames: Sequence[int]) -> list[Data]:
         batch = self._batch(np.asarray(frames, dtype=np.int64), True)
         sizes, values = batch.ptr.diff().tolist(), batch.to_dict()
-        for key in ("ptr", "batch"):
-            del values[key]
+        del values["ptr"], values["batch"]
         of_atoms = {"z", "pos", "force", *self.keep_atoms.values(), *({"y"} if self.per_atom else ())}
         parts = {key: value.split(sizes if key in of_atoms else 1) for key, value in values.items()}
         return [Data(**dict(zip(parts, row, strict=True))) for row in zip(*parts.values(), strict=True)]
@@ -329,9 +323,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     def _targets(self, frames: np.ndarray, z: Tensor, ptr: Tensor) -> Tensor:
         if self._index.target is None:
             return self._atoms(f"atom_properties/{self.target}", frames).float()
-        target = self._index.target[frames]
-        numbered = {atomic_numbers[symbol]: energy for symbol, energy in self.references.items()}
-        return (target - shift_of_references(z, ptr, numbered) if numbered else target).to(self._energy_dtype)
+        return self.relative_to(self.references, self._index.target[frames], z, ptr).to(self._energy_dtype)
 
     def _needed_precision(self) -> torch.dtype:
         """Return double precision if single precision would round a target noticeably, else single precision."""

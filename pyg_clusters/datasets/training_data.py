@@ -19,12 +19,13 @@ from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
+from pyg_clusters.metrics import PER_ATOM, look_per_atom
 from pyg_clusters.nn.output_scale import shift_of_references
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MAX_COMPARED: int = 200
-"""Maximum number of clusters of the validation or test set that are compared with the training set."""
+"""Maximum number of clusters of a part of the split from which warnings about the data are derived."""
 
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Maximum size of a training set that is searched for copies."""
@@ -249,6 +250,20 @@ class TrainingData:
         if groups is None or bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
             return clusters.numpy()
         return groups[clusters].numpy()
+
+    def sample(self) -> list[int]:
+        """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""
+        train = self.split.train
+        return train[:: -(-train.numel() // MAX_COMPARED)].tolist()
+
+    def remarks(self) -> list[str]:
+        """Warnings about labels that are probably energies per atom, and about :meth:`copies_in_split`."""
+        lines = self.copies_in_split()
+        if not self.per_atom:
+            batch = self.batches.stored(self.sample())
+            if look_per_atom(self.labels(batch).double(), batch.ptr.diff()):
+                lines.insert(0, f"warning: {PER_ATOM}")
+        return lines
 
     def copies_in_split(self) -> list[str]:
         """Warning about validation and test clusters that are copies of training clusters, in at most one line.

@@ -1,41 +1,30 @@
 """Errors of trained models."""
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from torch import Tensor
 
 from pyg_clusters.analysis.plots import reliability, save_figure
-from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.errors import InputError, MissingProperty
-from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
-from pyg_clusters.frames import Frames
+from pyg_clusters.evaluation.comparison import Compared, TrainingSet, evaluation_of
+from pyg_clusters.evaluation.report import Evaluation, run_figures
+from pyg_clusters.frames import read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
-from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
-from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
+from pyg_clusters.frames.energy_units import RELATED, SAME_UNIT, check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
-from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_forces, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
-from pyg_clusters.inference.scoring import score_frames
-from pyg_clusters.metrics import (
-    SHIFTS,
-    energy_metrics,
-    interval_metrics,
-    look_like_shifts,
-    metrics_by_size,
-    reliability_rows,
-    shielding_metrics,
-)
+from pyg_clusters.inference.scoring import score_blocks
+from pyg_clusters.metrics import energy_metrics, reliability_rows
 from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import EvaluateOptions
 from pyg_clusters.positions import centred
@@ -43,42 +32,6 @@ from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.units import MEV
 
 ATOMS_AT_ONCE = 4096  # approximate number of atoms whose forces are calculated together
-
-
-@dataclass
-class Compared:
-    """Predictions and labels: energies ``[num_graphs]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
-
-    predicted: np.ndarray
-    target: np.ndarray
-    spread: np.ndarray | None  # standard deviations of the predictions, if the model has them
-    z: np.ndarray  # atomic numbers [num_atoms]
-    pos: np.ndarray | None  # positions [num_atoms, 3] in Å, if known
-    ptr: np.ndarray  # offsets of the clusters [num_graphs + 1]
-    groups: np.ndarray  # groups of related clusters [num_graphs]
-    per_atom: bool
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Number of atoms of each cluster ``[num_graphs]``."""
-        return np.diff(self.ptr)
-
-    @property
-    def kinds(self) -> np.ndarray:
-        """Size or composition of each cluster ``[num_graphs]``, within which ranks are compared."""
-        return comparable(composition_names(self.z, self.ptr), self.sizes)
-
-    @property
-    def intervals_of(self) -> tuple[np.ndarray, np.ndarray]:
-        """Number of atoms and group of each prediction, for intervals."""
-        if self.per_atom:
-            return np.ones(len(self.predicted)), self.groups.repeat(self.sizes)
-        return self.sizes, self.groups
-
-    @property
-    def error(self) -> np.ndarray:
-        """Predictions minus labels, in double precision."""
-        return self.predicted.astype(float) - self.target
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -102,7 +55,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     with open_output(options):
         check_named_once(options.frames)
         try:
-            evaluation = _evaluate_frames(run, options, options.frames)
+            evaluation = _evaluate_frames(run, options)
         except MissingProperty as error:
             if options.target is not None or options.forces is not None:
                 raise
@@ -141,13 +94,13 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
     )
     training_set = None if compared.per_atom else TrainingSet.of(run.data)
     files = {} if compared.per_atom else _errors_by_file(run, clusters, compared)
-    evaluation = _evaluation(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
+    evaluation = evaluation_of(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
     if "force" in batch:
         predictor = run.predictor(device)
         with suppress(InputError):  # a model without forces, of the energies of these data
             check_forces(predictor)
             forces = _forces(predictor, batch.z, batch.pos, batch.ptr)
-            evaluation.further["forces"] = _force_errors(forces.numpy(), batch.force.numpy())
+            evaluation.further["forces"] = _force_errors(forces, batch.force.numpy())
     write_table(run.path / PREDICTIONS, _table(clusters.numpy(), compared))
     if not compared.per_atom:
         figures = run_figures(run.path, compared.predicted, compared.target, compared.sizes)
@@ -161,79 +114,92 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
     return evaluation
 
 
-def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Evaluation:
+def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
     calibration = None if options.coverage is None else run.calibration(options.coverage)
     predictor = run.predictor(options.device, calibration)
-    if predictor.per_atom and options.energy_unit is not None:
+    per_atom = predictor.per_atom
+    if per_atom and options.energy_unit is not None:
         raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: omit it")
     if options.forces is not None:
         check_forces(predictor)
-    remarks = []
+    target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
+    units = None if per_atom else units_of_labels(options.frames, target, options.energy_unit)
+    force_name, remarks = options.forces or run.forces, []
     try:
-        compared, forces = _compare(run, predictor, options, options.forces or run.forces)
+        blocks = _read(options, target, force_name, units)
     except MissingProperty as error:
         if options.forces is not None or run.forces is None:
             raise
-        compared, forces = _compare(run, predictor, options, None)
+        blocks, force_name = _read(options, target, None, units), None
         remarks = [f"no errors of forces: {error}"]
+    compared, forces = _compare(predictor, blocks, options, target, force_name, units)
     training_set = None
-    if run.has_data and not compared.per_atom:
+    if run.has_data and not per_atom:
         with suppress(InputError):  # the data set is no longer available
             training_set = TrainingSet.of(run.data)
-    title = f"{run.path} on {', '.join(files)}"
-    evaluation = _evaluation(title, compared, training_set, calibration, options.coverage, {})
+    title = f"{run.path} on {', '.join(options.frames)}"
+    evaluation = evaluation_of(title, compared, training_set, calibration, options.coverage)
     evaluation.remarks += remarks
     if forces is not None:
         assert compared.pos is not None
         pos = centred(compared.pos, compared.ptr)
-        arrays = (torch.from_numpy(array) for array in (compared.z, pos, compared.ptr))
-        predicted = _forces(predictor, *arrays).numpy()
+        predicted = _forces(predictor, *(torch.from_numpy(array) for array in (compared.z, pos, compared.ptr)))
         evaluation.further["forces"] = _force_errors(predicted, forces)
         evaluation.remarks += _force_remarks(predicted, forces)
     return evaluation
 
 
-def _compare(
-    run: Run, predictor: Predictor, options: EvaluateOptions, forces: str | None
-) -> tuple[Compared, np.ndarray | None]:
-    """Predictions and labels of frames, and the forces of the frames ``[num_atoms, 3]`` in eV/Å, if they are named."""
-    files, per_atom = options.frames, predictor.per_atom
-    target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
-    frames = Frames.open(
-        files,
-        properties=[] if per_atom else [target],
-        atom_properties=[name for name in (target if per_atom else None, forces) if name],
+def _read(
+    options: EvaluateOptions, target: str, forces: str | None, units: Mapping[str, float] | None
+) -> list[FrameBlock]:
+    """Frames with their labels, energies in ``units`` by file or shieldings, and with the forces of this name."""
+    for file, unit in units.items() if units and forces else ():
+        check_stated_force_unit(Path(file), unit)
+    blocks = read_blocks(
+        options.frames,
+        properties=[] if units is None else [target],
+        atom_properties=[name for name in (target if units is None else None, forces) if name],
         on_bad=options.on_bad,
         fragments=options.fragments,
     )
-    units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
-    for file, unit in units.items() if forces else ():
-        check_stated_force_unit(Path(file), unit)
+    return list(blocks)
+
+
+def _compare(
+    predictor: Predictor,
+    frames: list[FrameBlock],
+    options: EvaluateOptions,
+    target: str,
+    forces: str | None,
+    units: Mapping[str, float] | None,
+) -> tuple[Compared, np.ndarray | None]:
+    """Predictions and labels of frames, and the forces of the frames ``[num_atoms, 3]`` in eV/Å, if they are named."""
     blocks, bad, labels, forces_of_blocks = [], [], [], []
-    for scored in score_frames(predictor, frames):
-        unit = 1.0 if per_atom else units[scored.frames.file]
+    for scored in score_blocks(predictor, frames, options.on_bad):
         block = scored.with_finite(target, options.on_bad)
         block = block.with_finite(forces, options.on_bad) if forces else block
         bad += block.bad
-        if len(block.frames):
-            blocks.append(block)
-            labels.append(atom_numbers(block.frames, target) if per_atom else numbers(block.frames, target) * unit)
-            if forces:
-                forces_of_blocks.append(_force_labels(block.frames, forces) * unit)
+        if not len(block.frames):
+            continue
+        blocks.append(block)
+        unit = 1.0 if units is None else units[block.frames.file]
+        labels.append(atom_numbers(block.frames, target) if units is None else numbers(block.frames, target) * unit)
+        if forces:
+            forces_of_blocks.append(_force_labels(block.frames, forces) * unit)
     list_bad(bad)
     if not blocks:
-        raise InputError(f"no frame of {', '.join(files)} can be used")
+        raise InputError(f"no frame of {', '.join(options.frames)} can be used")
     z, pos, ptr = flat_arrays([block.frames for block in blocks])
     spreads = [block.spread for block in blocks if block.spread is not None]
     compared = Compared(
-        np.concatenate([block.shielding if per_atom else block.energy for block in blocks]),
+        np.concatenate([block.shielding if units is None else block.energy for block in blocks]),
         np.concatenate(labels),
         np.concatenate(spreads) if spreads else None,
         z,
         pos,
         ptr,
         np.arange(len(ptr) - 1),
-        per_atom,
+        units is None,
     )
     return compared, np.concatenate(forces_of_blocks) if forces else None
 
@@ -244,37 +210,6 @@ def _force_labels(block: FrameBlock, name: str) -> np.ndarray:
     if forces.shape != block.pos.shape:
         raise InputError(f"{block.file}: {name!r} is not three numbers per atom; name the forces with --forces")
     return forces
-
-
-def _evaluation(
-    title: str,
-    compared: Compared,
-    training_set: TrainingSet | None,
-    calibration: Calibration | None,
-    coverage: float | None,
-    files: dict[str, dict],
-) -> Evaluation:
-    predicted, target, sizes = compared.predicted, compared.target, compared.sizes
-    intervals = {}
-    if calibration is not None and coverage is not None:
-        atoms, groups = compared.intervals_of
-        unit = ("ppm", 1.0) if compared.per_atom else ()
-        half_width = calibration.half_width(coverage, atoms, compared.spread)
-        intervals = {"intervals": interval_metrics(compared.error, half_width, coverage, groups, *unit)}
-    if compared.per_atom:
-        size_of_atom = sizes.repeat(sizes)
-        masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
-        by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
-        elements = np.unique(compared.z) if len(np.unique(compared.z)) > 1 else ()  # no common distribution
-        of_element = {chemical_symbols[number]: compared.z == number for number in elements}
-        files = {symbol: shielding_metrics(predicted[mask], target[mask]) for symbol, mask in of_element.items()}
-        remarks = ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
-        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, files | intervals, remarks)
-    kinds = compared.kinds
-    context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)
-    overall = energy_metrics(predicted, target, sizes, kinds)
-    by_size = metrics_by_size(predicted, target, sizes, kinds)
-    return Evaluation(title, False, overall, by_size, context | files | intervals, remarks)
 
 
 def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:
@@ -307,13 +242,13 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 
-def _forces(predictor: Predictor, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
+def _forces(predictor: Predictor, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
     """Forces of a model on clusters, ``[num_atoms, 3]`` in eV/Å."""
     forces = []
     for atoms, part in whole_clusters(ptr, ATOMS_AT_ONCE):
         inputs = (values.to(predictor.device) for values in (z[atoms], pos[atoms], ptr_to_batch(part)))
         forces.append(energy_and_forces(predictor.model, *inputs)[1].cpu())
-    return torch.cat(forces)
+    return torch.cat(forces).numpy()
 
 
 def _force_errors(predicted: np.ndarray, forces: np.ndarray) -> dict[str, float]:

@@ -6,16 +6,15 @@
   ``ase_formats``).
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
   frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units.
-- Conversion: ``atoms`` reads ASE objects and converts them to PyG graphs and back.
+- ASE objects: ``atoms`` reads and joins ASE objects, and converts them to PyG graphs and back.
 - Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
   ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.
 """
 
-from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, read_atoms, to_atoms, to_data
+from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, join_atoms, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.by_format import Shard
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
-from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reader import Frames, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts

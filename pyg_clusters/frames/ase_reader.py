@@ -78,9 +78,8 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
 
 
 def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
-    unknown = atoms.numbers[(atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))]
-    if unknown.size:
-        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is not an element")
+    if reason := no_element(atoms, 0):
+        return BadFrame(str(path), number, reason)
     for key in (*options.properties, *options.atom_properties):
         if reason := contradiction(atoms, key):
             return BadFrame(str(path), number, reason)
@@ -92,6 +91,12 @@ def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFr
     per_frame, per_atom = _keys_found(atoms)
     reason = f"no property {key!r}{kind}; {names_found(per_frame, per_atom)}"
     return UnlabelledFrame(str(path), number, reason, key, (*per_frame, *per_atom))
+
+
+def no_element(atoms: Atoms, smallest: int) -> str | None:
+    """Fault of a structure with an atomic number that is no element; ``smallest`` is 0 if there may be dummy atoms."""
+    unknown = atoms.numbers[(atoms.numbers < smallest) | (atoms.numbers >= len(chemical_symbols))]
+    return f"has an atom of atomic number {unknown[0]}, which is not an element" if unknown.size else None
 
 
 def frame_property(atoms: Atoms, key: str) -> Any:

@@ -1,7 +1,7 @@
-"""Frames read one by one as ASE objects, and conversion between ASE objects and PyG graphs."""
+"""Frames as ASE objects: read one by one, joined, and converted to PyG graphs and back."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property
-from pyg_clusters.frames.block import BadFrame
+from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property, no_element
+from pyg_clusters.frames.block import BadFrame, offsets
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.frames.join import Joined, advised, all_of_frame, isolated, join_frames, pieces_without_cell
 from pyg_clusters.frames.provenance import outdated, set_origin
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.nn.output_scale import in_needed_precision
 from pyg_clusters.options import Fragments
+from pyg_clusters.positions import MAX_COORDINATE
 
 ENERGIES: tuple[str, ...] = ("energy", "REF_energy")  # names of the energy of a frame, in eV
 FORCES: tuple[str, ...] = ("forces", "REF_forces")  # names of the forces of a frame, in eV/Å
@@ -82,6 +84,49 @@ def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) ->
         else:
             set_origin(frame.atoms.info, frame.file, frame.number)
             yield frame
+
+
+def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
+    """Copy of a cluster, joined across the faces of its cell and no longer periodic, with the cell of the original.
+
+    Args:
+        atoms: The cluster, periodic or not.
+        fragments: ``"refuse"`` raises at a cluster in several pieces (without a periodic cell, if they are far apart),
+            ``"keep"`` keeps the pieces (in a periodic cell at their nearest images).
+
+    Raises:
+        InputError: If it is not an isolated cluster.
+
+    Example:
+        >>> cut = Atoms("Ga2", positions=[[0.1, 5.0, 5.0], [17.5, 5.0, 5.0]], cell=[20.0, 20.0, 20.0], pbc=True)
+        >>> joined = join_atoms(cut)
+        >>> round(float(joined.get_distance(0, 1)), 3), bool(joined.pbc.any())
+        (2.6, False)
+    """
+    joined = join_several([atoms], fragments)
+    if joined.problems:
+        raise InputError(f"the structure {joined.problems[0]}")
+    return isolated(atoms, joined.pos)
+
+
+def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Joined:
+    """Join ASE objects as by :func:`join_atoms`, with the problem of each that is not an isolated cluster."""
+    z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
+    pos = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames)])
+    ptr = offsets([len(atoms) for atoms in frames])
+    cell = np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3)
+    pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
+    unknown = {frame: reason for frame, atoms in enumerate(frames) if (reason := no_element(atoms, 1))}
+    if unknown:
+        z = np.where((z < 1) | (z >= len(chemical_symbols)), 1, z)
+    joined = join_frames(z, pos, ptr, cell, pbc, fragments)
+    problems = {frame: advised(problem) for frame, problem in joined.problems.items()}
+    problems |= {frame: f"{reason}; remove it" for frame, reason in unknown.items()}
+    if fragments == "refuse":
+        free = ~(pbc & cell.any(axis=2)).any(axis=1) & all_of_frame(np.abs(pos) <= MAX_COORDINATE, ptr)
+        examined = np.setdiff1d(np.flatnonzero(free), list(problems))
+        problems |= dict(pieces_without_cell(z, pos, ptr, examined))
+    return Joined(joined.pos, joined.moved, problems)
 
 
 def labels_of(atoms: Atoms) -> dict[str, object]:

@@ -26,16 +26,16 @@ NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", r
 """Matches texts that are numbers."""
 
 
-def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
+def numbers(block: FrameBlock, key: str) -> np.ndarray:
     """Values of a property, ``[num_frames]`` in double precision.
 
     Raises:
-        InputError: If a value is not a number, or with ``finite`` not a finite one; the message names the frame.
+        InputError: If a value is not a finite number; the message names the frame.
     """
     values = block.properties[key]
     if values.dtype.kind in "iuf" and values.size == len(block):
         values = values.reshape(-1).astype(np.float64)
-        wrong = np.flatnonzero(~np.isfinite(values)) if finite else np.zeros(0, dtype=np.int64)
+        wrong = np.flatnonzero(~np.isfinite(values))
     else:
         wrong = np.array([kind_of(value) != "a number" or np.size(value) != 1 for value in values], dtype=bool)
         wrong = np.flatnonzero(wrong) if wrong.any() else np.arange(len(block))

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,11 +11,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, offsets
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
-from pyg_clusters.positions import MAX_COORDINATE
 
 TORN: float = 1.8
 """Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii)."""
@@ -176,7 +174,7 @@ def join_frames(
     if not cell.any():
         return Joined(pos, moved, problems)
     lattice = np.where(pbc[:, :, None], cell, 0.0)
-    frames = np.flatnonzero(cell.any(axis=(1, 2)) & (np.diff(ptr) > 0) & _all_of_frame(np.isfinite(pos), ptr))
+    frames = np.flatnonzero(cell.any(axis=(1, 2)) & (np.diff(ptr) > 0) & all_of_frame(np.isfinite(pos), ptr))
     cells, of_frame = distinct(lattice[frames])
     usable = are_usable(cells)[of_frame]
     problems = {int(frame): cell_fault(lattice[frame]) for frame in frames[~usable]}
@@ -272,7 +270,7 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
         clusters.atoms = LazyAtoms(makers)
     if joined.problems:
         problems = joined.problems.items()
-        bad = [NoCluster(block.file, int(block.number[index]), _advised(text)) for index, text in problems]
+        bad = [NoCluster(block.file, int(block.number[index]), advised(text)) for index, text in problems]
         good = np.ones(len(block), dtype=bool)
         good[list(joined.problems)] = False
         clusters = clusters.select(good)
@@ -281,7 +279,8 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
     return clusters
 
 
-def _advised(problem: str) -> str:
+def advised(problem: str) -> str:
+    """Reason why a frame is not an isolated cluster, with advice."""
     if problem.startswith(IN_PIECES):
         return f"{problem}; pass {KEEP} to place them at their nearest images"
     return f"{problem}; if it is nevertheless an isolated cluster, remove the cell"
@@ -307,50 +306,6 @@ def warn_of_joined(joined: int, frames: int):
         warnings.warn(f"joined {joined:,} of {frames:,} frames across the faces of their cells", stacklevel=2)
 
 
-def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
-    """Copy of a cluster, joined across the faces of its cell and no longer periodic, with the cell of the original.
-
-    Args:
-        atoms: The cluster, periodic or not.
-        fragments: ``"refuse"`` raises at a cluster in several pieces (without a periodic cell, if they are far apart),
-            ``"keep"`` keeps the pieces (in a periodic cell at their nearest images).
-
-    Raises:
-        InputError: If it is not an isolated cluster.
-
-    Example:
-        >>> cut = Atoms("Ga2", positions=[[0.1, 5.0, 5.0], [17.5, 5.0, 5.0]], cell=[20.0, 20.0, 20.0], pbc=True)
-        >>> joined = join_atoms(cut)
-        >>> round(float(joined.get_distance(0, 1)), 3), bool(joined.pbc.any())
-        (2.6, False)
-    """
-    joined = join_several([atoms], fragments)
-    if joined.problems:
-        raise InputError(f"the structure {joined.problems[0]}")
-    return isolated(atoms, joined.pos)
-
-
-def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Joined:
-    """Join ASE objects as by :func:`join_atoms`, with the problem of each that is not an isolated cluster."""
-    z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
-    pos = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames)])
-    ptr = offsets([len(atoms) for atoms in frames])
-    cell = np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3)
-    pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
-    strange = (z < 1) | (z >= len(covalent_radii))
-    numbers, z = z, np.where(strange, 1, z)
-    joined = join_frames(z, pos, ptr, cell, pbc, fragments)
-    problems = {frame: _advised(problem) for frame, problem in joined.problems.items()}
-    for atom in np.flatnonzero(strange).tolist():
-        frame = int(np.searchsorted(ptr, atom, side="right")) - 1
-        problems[frame] = f"has an atom of atomic number {numbers[atom]}, which is not an element; remove it"
-    if fragments == "refuse":
-        free = ~(pbc & cell.any(axis=2)).any(axis=1) & _all_of_frame(np.abs(pos) <= MAX_COORDINATE, ptr)
-        examined = np.setdiff1d(np.flatnonzero(free), list(problems))
-        problems |= dict(pieces_without_cell(z, pos, ptr, examined))
-    return Joined(joined.pos, joined.moved, problems)
-
-
 def isolated(atoms: Atoms, pos: np.ndarray) -> Atoms:
     """Copy of a frame with other positions ``[num_atoms, 3]`` in Å, not periodic, with its results."""
     cluster = atoms.copy()
@@ -362,7 +317,7 @@ def isolated(atoms: Atoms, pos: np.ndarray) -> Atoms:
     return cluster
 
 
-def _all_of_frame(good: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+def all_of_frame(good: np.ndarray, ptr: np.ndarray) -> np.ndarray:
     """Whether all coordinates of each frame are good, from ``[num_atoms, 3]``."""
     if good.all():
         return np.ones(len(ptr) - 1, dtype=bool)

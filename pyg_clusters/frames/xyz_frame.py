@@ -130,8 +130,7 @@ def comment_for_ase(line: bytes) -> Comment:
             quantities.
     """
     text = with_usual_exponents(decoded(line).strip())
-    of_i_pi = _of_i_pi(text)
-    if of_i_pi is not None:
+    if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
     info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
     length = None
@@ -157,20 +156,18 @@ def comment_for_ase(line: bytes) -> Comment:
 def _check_in_angstrom(comment: bytes):
     """Check that a comment without a unit of length does not suggest that positions are not in Å."""
     text = decoded(comment)
-    match = ANY_UNIT.search(text)
-    strange = (
-        match if match and LENGTHS.get(match[1].lower(), 1.0) != 1.0 else MENTIONED.search(FORCE_UNIT.sub("", text))
-    )
-    if strange:
+    found = ANY_UNIT.search(text)
+    if found is None or LENGTHS.get(found[1].lower(), 1.0) == 1.0:
+        found = MENTIONED.search(FORCE_UNIT.sub("", text))
+    if found:
         raise UnusableText(
-            f"its positions may not be in Å, as its comment contains {strange[0].strip()!r}; write "
+            f"its positions may not be in Å, as its comment contains {found[0].strip()!r}; write "
             "length_unit=angstrom or length_unit=bohr there"
         )
 
 
 def _of_i_pi(text: str) -> Comment | None:
-    cell = I_PI_CELL.search(text)
-    if cell is None:
+    if (cell := I_PI_CELL.search(text)) is None:
         return None
     stated = {name.lower(): unit.lower() for name, unit in I_PI_UNIT.findall(text)}
     quantity = next((name for name in stated if name != "cell"), None)
@@ -282,9 +279,8 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     if all(label.capitalize() in atomic_numbers for label in labels):
         return
     numbers = {label: BY_NUMBER.get(label, atomic_number(label)) for label in labels}
-    unknown = next((label for label in sorted(labels) if numbers[label] is None), None)
-    if unknown is not None:
-        raise UnusableText(unknown_label(unknown))
+    if unknown := sorted(label for label in labels if numbers[label] is None):
+        raise UnusableText(unknown_label(unknown[0]))
     types = sorted(int(label) for label in labels if label.isdecimal())
     if types and (types == list(range(1, len(types) + 1)) or whole_comment.startswith("Atoms")):
         some = ", ".join(map(str, types[:3]))
@@ -319,11 +315,10 @@ def cells_of(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
             if b"lattice" not in words and not OTHER_CELL_KEY.search(text):
                 continue
             lattice, flags = LATTICE.search(text), PBC.search(text)
-            known = lattice is not None and (flags is not None or "pbc" not in text)
-            if lattice is None or not known or text.count("Lattice") > 1 or text.count("pbc") > 1:
+            several = max(text.count("Lattice"), text.count("pbc")) > 1
+            if lattice is None or several or (flags is None and "pbc" in text):
                 return None
-            found = _cell(lattice[1], flags[1] if flags else "T T T")
-            if found is None:
+            if (found := _cell(lattice[1], flags[1] if flags else "T T T")) is None:
                 return None
             cell[index], pbc[index] = found
     return cell, pbc
@@ -349,8 +344,7 @@ def values_of(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
     anywhere = re.compile(rf"\b{key}\b")
     values: list[object] = []
     for comment in comments:
-        plain = plain_comment(comment) if key == "comment" else None
-        if plain is not None:
+        if key == "comment" and (plain := plain_comment(comment)) is not None:
             values.append(plain)
             continue
         outside = QUOTED.sub(",", decoded(comment))

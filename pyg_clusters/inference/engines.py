@@ -21,7 +21,7 @@ from pyg_clusters.frames.join import warn_of_joined
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
-from pyg_clusters.inference.scoring import ScoredBlock, checked, flags_of, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, checked, score_frames
 from pyg_clusters.options import EngineOptions
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 
@@ -111,7 +111,7 @@ def _finished(
             raise InputError(f"{block.file} has changed since the run was started; pass --overwrite to start again")
         values = torch.from_numpy(np.frombuffer(data, dtype=dtype).copy())
         values, spread = values.view(2, values.numel() // 2) if predictor.gives_spread else (values, None)
-        flags = None if trained is None else flags_of(block, trained)
+        flags = trained.flags(block.z, block.pos, block.ptr) if trained else None
         yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), list(part.bad), flags)
 
 

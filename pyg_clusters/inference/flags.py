@@ -107,11 +107,12 @@ class OutOfRangeFlagger:
         shares = np.concatenate(parts)
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 
-    def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
+    def flags(self, z: Tensor | np.ndarray, pos: Tensor | np.ndarray, ptr: Tensor | np.ndarray) -> np.ndarray:
         """Return the reasons why each frame is outside the range, ``[num_frames]``; empty strings for frames inside.
 
-        Frames are given as flat tensors, as for :meth:`fit_blocks`.
+        Frames are given as flat tensors or arrays, as for :meth:`fit_blocks`.
         """
+        z, pos, ptr = (torch.from_numpy(np.ascontiguousarray(part)) for part in (z, pos, ptr))
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
         counts = element_counts(z, ptr)
         self._flag_elements(reasons, counts)

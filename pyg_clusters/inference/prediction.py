@@ -9,9 +9,10 @@ from ase import Atoms
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.atoms import join_several
 from pyg_clusters.frames.block import FrameBlock
 from pyg_clusters.frames.checks import too_close
-from pyg_clusters.frames.join import join_several, warn_of_joined
+from pyg_clusters.frames.join import warn_of_joined
 from pyg_clusters.options import Fragments
 
 

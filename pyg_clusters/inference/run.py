@@ -260,8 +260,8 @@ class Run:
             file = model_folder(self.path) / CALIBRATION
         reason = f"{self.path} is not calibrated: run pyg-clusters calibrate {self.path} first"
         if file.is_file():
-            calibration = Calibration.load(file)
-            if calibration.weights == weights_hash(self.path):
+            weights, calibration = weights_hash(self.path), Calibration.load(file)
+            if calibration.weights == weights:
                 if coverage is not None:
                     calibration.quantile(coverage)
                 return calibration

@@ -93,9 +93,7 @@ def score_frames(
     piece: Piece | None = None,
     trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[ScoredBlock]:
-    """Predict frames block by block, after checking them against the training domain of the model.
-
-    A background thread reads, checks and flags the next blocks while the model computes.
+    """Predict frames block by block, see :func:`score_blocks`.
 
     Args:
         predictor: Predictor of the model.
@@ -108,12 +106,27 @@ def score_frames(
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
-    blocks = checked(read, predictor, frames.on_bad)
-    flagged = ((block, bad, None if trained is None else flags_of(block, trained)) for block, bad in blocks)
+    blocks = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
+    return score_blocks(predictor, blocks, frames.on_bad, trained)
+
+
+def score_blocks(
+    predictor: Predictor,
+    blocks: Iterable[FrameBlock],
+    on_bad: Literal["stop", "skip"],
+    trained: OutOfRangeFlagger | None = None,
+) -> Iterator[ScoredBlock]:
+    """Predict blocks of frames, after checking them against the training domain of the model.
+
+    A background thread reads, checks and flags the next blocks while the model computes.
+    """
+    flagged = (
+        (block, bad, trained.flags(block.z, block.pos, block.ptr) if trained else None)
+        for block, bad in checked(blocks, predictor, on_bad)
+    )
     for block, bad, flags in read_ahead(flagged, AHEAD):
         scored = ScoredBlock(block, predictor(block.z, block.pos, block.ptr), bad, flags)
-        yield scored if bool(scored.prediction.values.isfinite().all()) else _predictable(scored, frames.on_bad)
+        yield scored if bool(scored.prediction.values.isfinite().all()) else _predictable(scored, on_bad)
 
 
 def _predictable(block: ScoredBlock, on_bad: Literal["stop", "skip"]) -> ScoredBlock:
@@ -130,11 +143,6 @@ def _predictable(block: ScoredBlock, on_bad: Literal["stop", "skip"]) -> ScoredB
         raise bad[0].error
     keep = ~np.isin(np.arange(len(block.frames)), chosen)
     return replace(block.select(keep), bad=sorted([*block.bad, *bad], key=lambda frame: frame.number))
-
-
-def flags_of(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
-    """Return the reasons why frames of a block are outside the range of a training set, ``[num_frames]``."""
-    return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 
 def checked(

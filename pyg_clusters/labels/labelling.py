@@ -19,8 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.atoms import ENERGIES, FORCES
-from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.frames.atoms import ENERGIES, FORCES, join_atoms
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster

@@ -275,3 +275,16 @@ def init_args(model: nn.Module) -> dict[str, Any]:
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
             break
     return arguments
+
+
+def difference(model: nn.Module, trained: nn.Module) -> str | None:
+    """Class, or else arguments, in which a model differs from a trained model to start from, if it does."""
+    if type(model) is not type(trained):
+        return f"{type(model).__name__}, the model to start from is {type(trained).__name__}"
+    ours, theirs = (
+        {name: str(list(value) if isinstance(value, tuple) else value) for name, value in init_args(each).items()}
+        for each in (model, trained)
+    )
+    names = [name for name in ours if ours[name] != theirs.get(name)]
+    listed = [", ".join(f"{name}={of.get(name)}" for name in names) for of in (ours, theirs)]
+    return f"{listed[0]}, the model to start from {listed[1]}" if names else None

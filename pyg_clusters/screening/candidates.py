@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 from ase import Atoms
+from scipy.stats import rankdata
 from torch import Tensor
 
 from pyg_clusters.composition import comparable
@@ -129,7 +130,7 @@ class Screening:
         ranks = np.zeros(len(self.energy), dtype=int)
         for kind in np.unique(self.kind):
             rows = self.kind == kind
-            ranks[rows] = ranks_of(self.energy[rows])
+            ranks[rows] = rankdata(self.energy[rows], method="ordinal")
         return ranks
 
     @cached_property
@@ -208,18 +209,6 @@ def by_composition(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     for candidate in candidates:
         kinds.setdefault((candidate.size, candidate.composition), []).append(candidate)
     return [kinds[kind] for kind in sorted(kinds)]
-
-
-def ranks_of(energy: np.ndarray) -> np.ndarray:
-    """Rank of each energy, from 1; equal energies are ranked in their order.
-
-    Example:
-        >>> ranks_of(np.array([-1.0, -3.0, -2.0, -3.0]))
-        array([4, 1, 3, 2])
-    """
-    ranks = np.empty(len(energy), dtype=int)
-    ranks[np.argsort(energy, kind="stable")] = np.arange(1, len(energy) + 1)
-    return ranks
 
 
 def write_candidates(screening: Screening, folder: Path):
@@ -318,7 +307,7 @@ def warn_of_left_range(reasons: Sequence[str], num_frames: int):
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
     """Sort candidates by composition and energy; those that left the geometries of the training set are last."""
     for kind in by_composition(candidates):
-        ranks = ranks_of(np.array([candidate.energy for candidate in kind]))
-        ranks = ranks_of(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]))
+        ranks = rankdata([candidate.energy for candidate in kind], method="ordinal")
+        ranks = rankdata(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]), method="ordinal")
         for index in np.argsort(ranks):
             yield replace(kind[index], rank=int(ranks[index]))

@@ -1,6 +1,6 @@
 """Pools of scored frames, and the selection of candidates from them by a strategy."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from pyg_clusters.models.contract import HasFeatures
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
-from pyg_clusters.strategies import Selection, Strategy
+from pyg_clusters.strategies import Strategy
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.superposition import structure_keys
 
@@ -129,107 +129,36 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
     return torch.cat(means).cpu().numpy()
 
 
-def lowest_frames(
-    blocks: Iterable[ScoredBlock], count: int, score: Callable[[ScoredBlock], np.ndarray] | None = None
-) -> Screening:
-    """Screening whose candidates are the lowest frames of each composition: a pool to select among.
+class ScoredFrames:
+    """All scored frames of a screening, and the structures of those that a strategy may select.
 
-    Only the structures of the lowest frames so far are kept in memory. Frames of equal score keep their order. By
-    default the scores of a block ``[num_frames]`` are its predicted energies in eV.
+    Frames of equal score keep their order. The values that were read from the files are separate from the columns, as
+    they may have the same names.
+
+    Args:
+        strategy: Strategy that will select among the frames.
+        count: Number of frames of each composition, those with the lowest scores, whose structures are kept in memory;
+            ``None`` for a strategy without a pool.
+        radii: Shell radii in Å, for a strategy without a pool that needs shell counts.
     """
-    table = _Table()
-    best: dict[tuple[int, str], list[tuple[float, int, _Structure]]] = {}
-    for block in blocks:
-        frames = block.frames
-        value = block.energy if score is None else score(block)
-        compositions = composition_names(frames.z, frames.ptr)
-        for name in np.unique(compositions).tolist():
-            index = np.flatnonzero(compositions == name)
-            kind = (int(frames.sizes[index[0]]), name)
-            so_far = best.get(kind, [])
-            if len(so_far) == count:
-                index = index[value[index] < so_far[-1][0]]
-            index = index[np.argsort(value[index], kind="stable")[:count]]
-            new = [(float(value[each]), table.length + each, _structure(frames, each)) for each in index.tolist()]
-            best[kind] = sorted(so_far + new, key=lambda entry: entry[:2])[:count]
-        table.add(block)
-    screening = table.screening()
-    candidates = [
-        screening.candidate(index, f"lowest {number}", *structure)
-        for kind in sorted(best)
-        for number, (_, index, structure) in enumerate(best[kind], start=1)
-    ]
-    return replace(screening, candidates=candidates)
 
-
-def select_of_all(
-    blocks: Iterable[ScoredBlock],
-    strategy: Strategy,
-    reread: Callable[[], Iterable[FrameBlock]],
-    radii: Sequence[float] = GALLIUM_RADII,
-) -> Screening:
-    """Apply a strategy without a pool to all frames, composition by composition.
-
-    Structures are not kept in memory; those of the selected frames are read again with ``reread``. ``radii`` are the
-    shell radii in Å for strategies that need shell counts.
-    """
-    table = _Table()
-    counts: list[np.ndarray] = []
-    for block in blocks:
-        table.add(block)
-        if "shell_counts" in strategy.needs:
-            counts.append(mean_shell_counts(block.frames.pos, block.frames.ptr, radii))
-    screening = table.screening()
-    pool = FramePool(screening.energy, screening.spread, counts=np.concatenate(counts) if counts else None)
-    candidates: dict[tuple[str, int], Candidate] = {}
-    for _, kind in sorted(set(zip(screening.size.tolist(), screening.kind.tolist(), strict=True))):
-        index = np.flatnonzero(screening.kind == kind)
-        selection = strategy.select(pool.subset(index))
-        for each, reason in zip(selection.index, selection.reason, strict=True):
-            candidate = screening.candidate(int(index[each]), reason)
-            candidates[candidate.file, candidate.frame] = candidate
-    for frames in reread():
-        for each, frame in enumerate(frames.number.tolist()):
-            if (frames.file, frame) in candidates:
-                candidate = candidates[frames.file, frame]
-                candidate.atoms, candidate.origin = _structure(frames, each)
-    return replace(screening, candidates=list(candidates.values()))
-
-
-def select_candidates(
-    screening: Screening, select: Callable[[list[Candidate]], Selection], by_energy: bool = True
-) -> Screening:
-    """Select among the candidates of a screening, composition by composition; list them by energy or as selected.
-
-    Candidates that left the geometries of the training set are eligible only if their composition has no others.
-    """
-    candidates = []
-    for of_composition in by_composition(screening.candidates):
-        pool = [candidate for candidate in of_composition if candidate.inside] or of_composition
-        selection = select(pool)
-        picks = [
-            replace(pool[each], reason=reason) for each, reason in zip(selection.index, selection.reason, strict=True)
-        ]
-        candidates += sorted(picks, key=lambda candidate: candidate.rank) if by_energy else picks
-    return replace(screening, candidates=candidates)
-
-
-class _Table:
-    """Columns of all scored frames; values read from the files are separate, as they may have the same names."""
-
-    def __init__(self):
+    def __init__(self, strategy: Strategy, count: int | None, radii: Sequence[float] = GALLIUM_RADII):
+        self.strategy, self.count, self.radii = strategy, count, radii
         self.columns: dict[str, list[np.ndarray]] = {}
         self.properties: dict[str, list[np.ndarray]] = {}
+        self.counts: list[np.ndarray] = []
+        self.lowest: dict[tuple[int, str], list[tuple[float, int, _Structure]]] = {}
         self.bad: list[BadFrame] = []
         self.length = 0
 
     def add(self, block: ScoredBlock):
-        frames = block.frames
+        """Add the frames of a block."""
+        frames, compositions = block.frames, composition_names(block.frames.z, block.frames.ptr)
         values = {
             "file": np.full(len(frames), frames.file),
             "frame": frames.number,
             "size": frames.sizes,
-            "composition": composition_names(frames.z, frames.ptr),
+            "composition": compositions,
             "energy": block.energy,
         }
         if block.spread is not None:
@@ -239,18 +168,92 @@ class _Table:
         for columns, new in ((self.columns, values), (self.properties, frames.properties)):
             for name, value in new.items():
                 columns.setdefault(name, []).append(value)
+        if self.count is not None:
+            self._keep_lowest(block, compositions, self.count)
+        elif "shell_counts" in self.strategy.needs:
+            self.counts.append(mean_shell_counts(frames.pos, frames.ptr, self.radii))
         self.bad += block.bad
         self.length += len(frames)
 
+    def _keep_lowest(self, block: ScoredBlock, compositions: np.ndarray, count: int):
+        score, sizes = self.strategy.score(block.energy, block.spread), block.frames.sizes
+        for name in np.unique(compositions).tolist():
+            index = np.flatnonzero(compositions == name)
+            kind = (int(sizes[index[0]]), name)
+            so_far = self.lowest.get(kind, [])
+            if len(so_far) == count:
+                index = index[score[index] < so_far[-1][0]]
+            index = index[np.argsort(score[index], kind="stable")[:count]]
+            new = [(float(score[each]), self.length + each, _structure(block.frames, each)) for each in index.tolist()]
+            self.lowest[kind] = sorted(so_far + new, key=lambda entry: entry[:2])[:count]
+
     def screening(self) -> Screening:
-        """All frames, without candidates."""
+        """All frames, with those whose structures were kept as candidates."""
         main, properties = (
             {name: np.concatenate(parts) for name, parts in columns.items()}
             for columns in (self.columns, self.properties)
         )
         types = {"file": str, "frame": int, "size": int, "energy": float, "composition": str}
         values: dict[str, Any] = main or {name: np.zeros(0, dtype) for name, dtype in types.items()}
-        return Screening(**values, properties=properties, candidates=[], bad=self.bad)
+        screening = Screening(**values, properties=properties, candidates=[], bad=self.bad)
+        screening.candidates = [
+            screening.candidate(index, f"lowest {number}", *structure)
+            for kind in sorted(self.lowest)
+            for number, (_, index, structure) in enumerate(self.lowest[kind], start=1)
+        ]
+        return screening
+
+
+def select_of_all(
+    screening: Screening, strategy: Strategy, counts: Sequence[np.ndarray], blocks: Iterable[FrameBlock]
+) -> Screening:
+    """Select among all frames by a strategy without a pool, composition by composition.
+
+    Args:
+        screening: All frames.
+        strategy: The strategy.
+        counts: Mean shell counts of the frames, in parts ``[num_frames, num_shells]``, if the strategy needs them.
+        blocks: The frames, from which the structures of the selected ones are taken.
+    """
+    pool = FramePool(screening.energy, screening.spread, counts=np.concatenate(counts) if counts else None)
+    candidates: dict[tuple[str, int], Candidate] = {}
+    for _, kind in sorted(set(zip(screening.size.tolist(), screening.kind.tolist(), strict=True))):
+        index = np.flatnonzero(screening.kind == kind)
+        selection = strategy.select(pool.subset(index))
+        for each, reason in zip(selection.index, selection.reason, strict=True):
+            candidate = screening.candidate(int(index[each]), reason)
+            candidates[candidate.file, candidate.frame] = candidate
+    for frames in blocks:
+        for each, frame in enumerate(frames.number.tolist()):
+            if (frames.file, frame) in candidates:
+                candidate = candidates[frames.file, frame]
+                candidate.atoms, candidate.origin = _structure(frames, each)
+    return replace(screening, candidates=list(candidates.values()))
+
+
+def select_of_pool(
+    screening: Screening, strategy: Strategy, model: nn.Module, count: int, relaxed: bool = False
+) -> Screening:
+    """Select among the candidates of a screening, composition by composition; list them by energy or as selected.
+
+    Candidates that left the geometries of the training set are eligible only if their composition has no others.
+
+    Args:
+        screening: All frames, and the pool as candidates.
+        strategy: The strategy.
+        model: Model that computes the features.
+        count: Size of the pool of each composition; a smaller one holds all frames.
+        relaxed: Whether the candidates were relaxed with the model.
+    """
+    candidates = []
+    for of_composition in by_composition(screening.candidates):
+        pool = [candidate for candidate in of_composition if candidate.inside] or of_composition
+        selection = strategy.select(FramePool.of_candidates(pool, model, len(pool) < count, relaxed))
+        picks = [
+            replace(pool[each], reason=reason) for each, reason in zip(selection.index, selection.reason, strict=True)
+        ]
+        candidates += sorted(picks, key=lambda candidate: candidate.rank) if strategy.by_energy else picks
+    return replace(screening, candidates=candidates)
 
 
 _Structure = tuple[Atoms, tuple[str, int]]

@@ -19,7 +19,7 @@ from scipy.stats import kendalltau
 
 from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, legend, tidy
 from pyg_clusters.composition import comparable, composition_names, kind_label
-from pyg_clusters.evaluation.report import other_zero, zero_remarks
+from pyg_clusters.evaluation.comparison import other_zero, zero_remarks
 from pyg_clusters.metrics import mixed_zeros, spearman
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 

@@ -2,14 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import FrameBlock, Frames, Parts
+from pyg_clusters.frames import Frames, Parts
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import units_of_labels
@@ -23,13 +23,13 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
-from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates, write_candidates
+from pyg_clusters.screening.candidates import Screening, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
-from pyg_clusters.screening.pool import FramePool, lowest_frames, radii_of, select_candidates, select_of_all
+from pyg_clusters.screening.pool import ScoredFrames, radii_of, select_of_all, select_of_pool
 from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
 from pyg_clusters.screening.scores import check_truth
-from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
-from pyg_clusters.terminal import counting
+from pyg_clusters.strategies import STRATEGIES, Bins, Strategy
+from pyg_clusters.terminal import FrameProgress
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 
@@ -59,14 +59,17 @@ def screen(options: ScreenOptions) -> Screening:
         frames = _open(options, with_atoms=strategy.pool is not None)
         parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
         trained = flagger_of(predictor.model, model.calibration())
-        blocks = score_resumably(predictor, frames, parts, options, trained)
-        truth = None
+        truth, units = None, {}
         if options.truth:
             units = units_of_labels(options.frames, options.truth, options.energy_unit)
             truth = options.truth if all(unit == 1 for unit in units.values()) else f"{options.truth}_eV"
-            blocks = (_with_truth(block, options, truth, units) for block in blocks)
-        blocks = counting(blocks, lambda block: len(block.frames))
-        screening = replace(select(blocks, strategy, options, predictor), truth=truth)
+        scored = ScoredFrames(strategy, _size_of_pool(options, strategy), radii_of(predictor.model))
+        with FrameProgress() as progress:
+            for block in score_resumably(predictor, frames, parts, options, trained):
+                used = _with_truth(block, options, truth, units) if truth else block
+                scored.add(used)
+                progress.advance(len(used.frames))
+        screening = replace(_selected(scored, options, predictor), truth=truth)
         if not screening.candidates:
             list_bad(screening.bad)
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
@@ -131,27 +134,19 @@ def _open(options: ScreenOptions, with_atoms: bool) -> Frames:
     )
 
 
-def select(
-    blocks: Iterable[ScoredBlock], strategy: Strategy, options: ScreenOptions, predictor: Predictor
-) -> Screening:
-    """Select candidates among scored frames, or with ``options.relax`` among their relaxed structures."""
+def _size_of_pool(options: ScreenOptions, strategy: Strategy) -> int | None:
+    """Number of frames of each composition to select among; ``None`` for all frames."""
     if strategy.pool is None:
+        return None
+    return options.pool or options.top * (RELAXED_POOL if options.relax else strategy.pool)
 
-        def reread() -> Iterator[FrameBlock]:
-            return _open(options, with_atoms=True).blocks(report=False)
 
-        return select_of_all(blocks, strategy, reread, radii_of(predictor.model))
-
-    def score(block: ScoredBlock) -> np.ndarray:
-        return strategy.score(block.energy, block.spread)
-
-    count = options.pool or options.top * (RELAXED_POOL if options.relax else strategy.pool)
-    screening = lowest_frames(blocks, count, score)
+def _selected(scored: ScoredFrames, options: ScreenOptions, predictor: Predictor) -> Screening:
+    """Candidates among the scored frames, or with ``options.relax`` among their relaxed structures."""
+    screening, strategy = scored.screening(), scored.strategy
+    if scored.count is None:
+        again = _open(options, with_atoms=True).blocks(report=False)
+        return select_of_all(screening, strategy, scored.counts, again)
     if options.relax:
         screening = relax_candidates(screening, predictor, options.fmax, options.steps)
-
-    def among(candidates: list[Candidate]) -> Selection:
-        complete = len(candidates) < count
-        return strategy.select(FramePool.of_candidates(candidates, predictor.model, complete, options.relax))
-
-    return select_candidates(screening, among, strategy.by_energy)
+    return select_of_pool(screening, strategy, predictor.model, scored.count, options.relax)

@@ -12,8 +12,8 @@ from ase.calculators.emt import parameters
 
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
+from pyg_clusters.frames.atoms import join_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
-from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, ClusterEMT, GuptaCalculator
 from pyg_clusters.structures.pyscf_calculator import PySCFCalculator, pyscf_problem
 from pyg_clusters.trusted import current_folder

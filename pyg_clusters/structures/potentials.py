@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
+from pyg_clusters.frames.atoms import join_atoms
 from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
-from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum_over_clusters
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem

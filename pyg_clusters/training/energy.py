@@ -4,14 +4,14 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Data
@@ -19,71 +19,14 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.checkpoint import init_args
+from pyg_clusters.evaluation.comparison import other_zero, zero_remarks
+from pyg_clusters.models.checkpoint import difference, init_args
 from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.training.optimizers import OptimizerCallable, SchedulerCallable, adam, plateau
 from pyg_clusters.units import KCAL_PER_MOL
-
-OptimizerCallable = Callable[..., Optimizer]
-SchedulerCallable = Callable[[Optimizer], LRScheduler]
-
-
-def adam(parameters) -> Optimizer:
-    """Optimiser of Modee et al. 2021, section 2.4: Adam with a learning rate of 1e-3."""
-    return torch.optim.Adam(parameters, lr=1e-3)
-
-
-def plateau(optimizer: Optimizer) -> LRScheduler:
-    """Schedule of Modee et al. 2021: divide the rate by ten after 25 epochs without a better validation error."""
-    return ReduceLROnPlateau(optimizer, factor=0.1, patience=25, eps=1e-9)
-
-
-class AdamWWithSGD(Optimizer):
-    """AdamW for the weights (matrices) and stochastic gradient descent for the biases (vectors) of a model, the
-    optimiser of the BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 2.4).
-
-    Schedules and checkpoints treat it as one optimiser with the parameter groups and states of both. A schedule changes
-    both learning rates by the same factor.
-
-    Args:
-        params: Parameters of a model.
-        lr: Learning rate of AdamW.
-        bias_lr: Learning rate of SGD.
-        weight_decay: Weight decay of AdamW. Biases are not decayed.
-
-    Example:
-        >>> layer = torch.nn.Linear(3, 2)
-        >>> [group["lr"] for group in AdamWWithSGD(layer.parameters(), lr=1e-3, bias_lr=1e-2).param_groups]
-        [0.001, 0.01]
-    """
-
-    def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 1e-3, bias_lr: float = 1e-3, weight_decay: float = 0.01
-    ):
-        params = list(params)
-        weights = [parameter for parameter in params if parameter.dim() > 1]
-        biases = [parameter for parameter in params if parameter.dim() <= 1]
-        if not weights or not biases:
-            raise ValueError(f"the model must have weights and biases, got {len(weights)} and {len(biases)} of them")
-        self.for_weights = AdamW(weights, lr=lr, weight_decay=weight_decay)
-        self.for_biases = SGD(biases, lr=bias_lr)
-        super().__init__([*self.for_weights.param_groups, *self.for_biases.param_groups], {})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Step both optimisers."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        # Loading a state dict replaces the groups and the state that both optimisers share with this one.
-        self.for_weights.param_groups, self.for_biases.param_groups = self.param_groups[:1], self.param_groups[1:]
-        self.for_weights.state = self.for_biases.state = self.state
-        self.for_weights.step()
-        self.for_biases.step()
-        return loss
 
 
 class EnergyTraining(pl.LightningModule):
@@ -156,22 +99,36 @@ class EnergyTraining(pl.LightningModule):
         """
         if isinstance(trained, Ensemble):
             raise InputError("an ensemble has no weights to start from: give one of its members")
-
-        def arguments(model: nn.Module) -> dict[str, str]:
-            values = init_args(model).items()
-            return {name: str(list(value) if isinstance(value, tuple) else value) for name, value in values}
-
-        if type(self.model) is not type(trained):
-            different = f"{type(self.model).__name__}, the model to start from is {type(trained).__name__}"
-        else:
-            ours, theirs = arguments(self.model), arguments(trained)
-            names = [name for name in ours if ours[name] != theirs.get(name)]
-            listed = [", ".join(f"{name}={of.get(name)}" for name in names) for of in (ours, theirs)]
-            different = f"{listed[0]}, the model to start from {listed[1]}" if names else ""
-        if different:
+        if different := difference(self.model, trained):
             raise InputError(f"the recipe has {different}: use the recipe that this model was trained with")
         self.model.load_state_dict(trained.state_dict())
         self.is_pretrained = True
+
+    def zero_remarks(self, data: TrainingData, start: str) -> list[str]:
+        """Compare the zero of the labels with that of the trained model to start from, which keeps its offset.
+
+        Returns:
+            A warning if the zeros seem to differ.
+
+        Raises:
+            InputError: If they differ by more than the error of any model.
+        """
+        scale = getattr(self.model, "scale", None)
+        if not isinstance(scale, EnergyScale):
+            return []
+        batch = data.batches[data.sample()]
+        self.eval()
+        with torch.no_grad():
+            predicted = self(batch).double()
+        self.train()
+        if data.references:  # they replace those of the model
+            predicted = predicted - scale.sums_of_references(batch.z, batch.batch, batch.y.numel())
+        zero = other_zero(*(values.numpy() for values in (batch.z, batch.ptr, predicted, batch.y.double())))
+        advice = (
+            "Give their unit (energy_unit) or the energies of their isolated atoms (references) to the data set, or "
+            "omit --init-from"
+        )
+        return zero_remarks(zero, start, advice)
 
     def setup(self, stage: str):
         """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
@@ -215,17 +172,18 @@ class EnergyTraining(pl.LightningModule):
                 f"{type(self.model).__name__} cannot store the reference energies of the data set, so its predictions "
                 "would not be on the scale of the labels: give it an EnergyScale called scale, or leave references out"
             )
-        example = data.batches[data.split.train[:4].tolist()]
-        check_extra_arguments(self.model, example, "add it to the data set by a transform or pre_transform")
-        self._check_given(example)
-        if self.position_noise:
-            self._check_noise(example)
         blocks = data.batches.blocks(data.split.train, positions=False)
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
+        self.check_example(data.batches[data.split.train[:4].tolist()])
 
-    def _check_given(self, example: Data):
-        """Check that values of the data set agree with those that the model computes to predict files."""
+    def check_example(self, example: Data):
+        """Check that a few clusters have all values that the model needs, and that these agree with those that it
+        computes to predict files.
+        """
+        check_extra_arguments(self.model, example, "add it to the data set by a transform or pre_transform")
+        if self.position_noise:
+            self._check_noise(example)
         given = [name for name in self._extra_arguments if name in example]
         if not given or any(self._extra_arguments.values()):  # predictions then use the transform of the data set
             return

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError
 
-from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pair_distances
 from pyg_clusters.models.geometry_range import RADII
@@ -54,10 +53,9 @@ class ForceTraining(EnergyTraining):
         self.perturbation, self.stiffness = perturbation, stiffness
         self.val_force_mae = MeanAbsoluteError()
 
-    def check(self, data: TrainingData):
+    def check_example(self, example: Data):
         """Check that data and model have forces, in addition to the checks of :class:`EnergyTraining`."""
-        super().check(data)
-        example = data.batches[data.split.train[:4].tolist()]
+        super().check_example(example)
         if "force" not in example:
             raise InputError("there are no forces to train on: set forces: true in the arguments of the data set")
         self.eval()

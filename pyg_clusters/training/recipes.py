@@ -1,16 +1,32 @@
-"""Recipes on the command line, and checks of recipes."""
+"""Recipes on the command line, their checks, and the configuration of a training run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytorch_lightning as pl
 import yaml
+from jsonargparse import ArgumentError, Namespace
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.inference.run import read_yaml
-from pyg_clusters.options.parsing import options_of
+from pyg_clusters.errors import InputError, MissingExtra, describe_error
+from pyg_clusters.inference.run import CONFIGURATION, read_yaml
+from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.training.energy import EnergyTraining
+from pyg_clusters.training.trainer_parts import ClusterDataModule, RunFolder, TrainingProgress
 from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 2000,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "inference_mode": False,  # forces are gradients in validation too
+    "use_distributed_sampler": False,  # the sampler of ClusterDataModule divides the batches
+}
 
 KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")  # keys of a recipe
 
@@ -82,3 +98,76 @@ def take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
         if argument.startswith(name + "="):
             return argv[:index] + argv[index + 1 :], argument.partition("=")[2]
     return argv, None
+
+
+class TrainCLI(LightningCLI):
+    """Strict configuration of a training, from files and options."""
+
+    def __init__(self, argv: Sequence[str]):
+        super().__init__(
+            EnergyTraining,
+            ClusterDataModule,
+            run=False,
+            args=list(argv),
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            subclass_mode_model=names_training(argv),
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "pyg-clusters train"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser):
+        parser.add_argument("--out", type=Path, default=Path("runs/run"), help="folder of the run")
+        parser.add_argument("--init-from", type=str | None, help="trained model to start from")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args):
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise InputError(explain(str(error), parser)) from error
+
+    def _dump_config(self):
+        self.config_dump = {}  # Lightning's copy of the hyperparameters, which config.yaml holds
+
+    def instantiate_trainer(self, **kwargs) -> pl.Trainer:
+        if not isinstance(self.config_init["trainer"], Namespace):
+            raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
+        callbacks = self.config_init["trainer"].get("callbacks") or []
+        notes = {"config": CONFIGURATION}
+        dataset = self.datamodule.dataset
+        if isinstance(target := getattr(dataset, "target", None), str):
+            notes["target"] = target
+        if getattr(dataset, "forces", False):
+            notes["forces"] = dataset.forces_key
+        self.run_folder = RunFolder(self.config["out"], notes)
+        # The trainer's own limit would stop within an epoch, and a resumed run would skip the rest of it.
+        self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
+        callbacks = [*callbacks, TrainingProgress(), self.timer, self.run_folder]
+        return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
+
+    @property
+    def stopped_by_time(self) -> bool:
+        """Whether ``trainer.max_time`` ended the training."""
+        remaining = self.timer.time_remaining("train")
+        return remaining is not None and remaining <= 0
+
+
+@contextmanager
+def errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
+    """Report errors of the classes in a recipe, which may be of any package, in one line with its name."""
+    try:
+        yield
+    except (InputError, MissingExtra, BrokenPipeError):
+        raise
+    except Exception as error:
+        if "accelerator" in str(error) or "backend found" in str(error):
+            trainers = [recipe.get("trainer") for recipe in recipes_in(argv)]
+            asked = [trainer.get("accelerator") for trainer in trainers if isinstance(trainer, dict)]
+            asked += [value for name, value in options_of(argv) if name == "trainer.accelerator"]
+            last = next((name for name in reversed(asked) if name), "auto")
+            raise InputError(
+                f"--trainer.accelerator {last}: not available on this machine; leave it out, or give cpu"
+            ) from error
+        recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
+        raise InputError(f"{recipe}: {describe_error(error)}; --debug prints the traceback") from error

@@ -3,22 +3,16 @@
 import inspect
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn import ShieldingScale
-from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
+from pyg_clusters.training.energy import EnergyTraining
+from pyg_clusters.training.optimizers import OptimizerCallable, SchedulerCallable, fast_adam
 from pyg_clusters.units import SHIFT_NAME
-
-
-def fast_adam(parameters) -> Optimizer:
-    """Optimiser of Kaneko et al. 2023: Adam with a learning rate of 0.01."""
-    return torch.optim.Adam(parameters, lr=0.01)
 
 
 class ShieldingTraining(EnergyTraining):

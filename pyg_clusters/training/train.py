@@ -2,50 +2,33 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ArgumentError, Namespace
-from pytorch_lightning.callbacks import Timer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from pyg_clusters.datasets.training_data import MAX_COMPARED, TrainingData
-from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
-from pyg_clusters.evaluation.report import other_zero, zero_remarks
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
-from pyg_clusters.metrics import look_per_atom
 from pyg_clusters.models.checkpoint import BEST, runs_within
-from pyg_clusters.nn import EnergyScale
-from pyg_clusters.options.parsing import explain, options_of
+from pyg_clusters.options.parsing import options_of
 from pyg_clusters.terminal import count_of
-from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
 from pyg_clusters.training.recipes import (
+    TrainCLI,
     check_recipe,
     classes_in_options,
-    names_training,
+    errors_of_recipe,
     recipes_in,
     take_option,
     with_recipe,
 )
-from pyg_clusters.training.trainer_parts import ClusterDataModule, RunFolder, TrainingProgress
 from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
 
-TRAINER_DEFAULTS = {
-    "max_epochs": 2000,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "inference_mode": False,  # forces are gradients in validation too
-    "use_distributed_sampler": False,  # the sampler of ClusterDataModule divides the batches
-}
 LIMITS = ("max_epochs", "max_steps")
 """Arguments of the trainer that end a training; a finished run can be resumed with larger values."""
 
@@ -122,79 +105,6 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-class TrainCLI(LightningCLI):
-    """Strict configuration of a training, from files and options."""
-
-    def __init__(self, argv: Sequence[str]):
-        super().__init__(
-            EnergyTraining,
-            ClusterDataModule,
-            run=False,
-            args=list(argv),
-            save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            subclass_mode_model=names_training(argv),
-            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "pyg-clusters train"},
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser):
-        parser.add_argument("--out", type=Path, default=Path("runs/run"), help="folder of the run")
-        parser.add_argument("--init-from", type=str | None, help="trained model to start from")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args):
-        try:
-            super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            raise InputError(explain(str(error), parser)) from error
-
-    def _dump_config(self):
-        self.config_dump = {}  # Lightning's copy of the hyperparameters, which config.yaml holds
-
-    def instantiate_trainer(self, **kwargs) -> pl.Trainer:
-        if not isinstance(self.config_init["trainer"], Namespace):
-            raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
-        callbacks = self.config_init["trainer"].get("callbacks") or []
-        notes = {"config": CONFIGURATION}
-        dataset = self.datamodule.dataset
-        if isinstance(target := getattr(dataset, "target", None), str):
-            notes["target"] = target
-        if getattr(dataset, "forces", False):
-            notes["forces"] = dataset.forces_key
-        self.run_folder = RunFolder(self.config["out"], notes)
-        # The trainer's own limit would stop within an epoch, and a resumed run would skip the rest of it.
-        self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
-        callbacks = [*callbacks, TrainingProgress(), self.timer, self.run_folder]
-        return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
-
-    @property
-    def stopped_by_time(self) -> bool:
-        """Whether ``trainer.max_time`` ended the training."""
-        remaining = self.timer.time_remaining("train")
-        return remaining is not None and remaining <= 0
-
-
-@contextmanager
-def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
-    """Report errors of the classes in a recipe, which may be of any package, in one line with its name."""
-    try:
-        yield
-    except (InputError, MissingExtra, BrokenPipeError):
-        raise
-    except Exception as error:
-        if "accelerator" in str(error) or "backend found" in str(error):
-            trainers = [recipe.get("trainer") for recipe in recipes_in(argv)]
-            asked = [trainer.get("accelerator") for trainer in trainers if isinstance(trainer, dict)]
-            asked += [value for name, value in options_of(argv) if name == "trainer.accelerator"]
-            last = next((name for name in reversed(asked) if name), "auto")
-            raise InputError(
-                f"--trainer.accelerator {last}: not available on this machine; leave it out, or give cpu"
-            ) from error
-        recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
-        raise InputError(f"{recipe}: {describe_error(error)}; --debug prints the traceback") from error
-
-
 def _train_run(argv: Sequence[str], resume: bool):
     """Train and evaluate; a finished run is not changed unless its number of epochs or steps is increased."""
     for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
@@ -203,7 +113,7 @@ def _train_run(argv: Sequence[str], resume: bool):
     if not resume or trusts_files():
         import_named(name for recipe in recipes_in(argv) for name in names_of_classes(recipe))
     import_named(classes_in_options(argv))
-    with _errors_of_recipe(argv):
+    with errors_of_recipe(argv):
         cli = TrainCLI(argv)
     run = Run(cli.run_folder.folder)
     checkpoint = cli.run_folder.last_checkpoint
@@ -214,16 +124,16 @@ def _train_run(argv: Sequence[str], resume: bool):
         )
         return
     _check_trainer(cli.trainer)
-    with _errors_of_recipe(argv):
+    with errors_of_recipe(argv):
         cli.model.check(cli.datamodule)
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(Run(cli.config.init_from).model)
-        for line in _check_zero(cli.model, cli.datamodule, cli.config.init_from):
+        for line in cli.model.zero_remarks(cli.datamodule, f"--init-from {cli.config.init_from}"):
             print(line)
     with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # the first process of a distributed training
             _begin(run, cli)
-            for line in (*_check_totals(cli.datamodule), *cli.datamodule.copies_in_split()):
+            for line in cli.datamodule.remarks():
                 print(line)
         run.check_fingerprint(cli.datamodule.dataset)
         start = checkpoint if resume and checkpoint.exists() else None
@@ -231,58 +141,12 @@ def _train_run(argv: Sequence[str], resume: bool):
             _check_checkpoint(start)
         if resume and cli.trainer.is_global_zero:
             _reopen(run, cli.trainer)
-        with _errors_of_recipe(argv):
+        with errors_of_recipe(argv):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
         if cli.trainer.is_global_zero:
             run.data = cli.datamodule
             with trusting_files(not resume):  # the user's own recipe
                 _conclude(run, cli)
-
-
-def _some_for_training(data: TrainingData) -> list[int]:
-    """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""
-    train = data.split.train
-    return train[:: -(-train.numel() // MAX_COMPARED)].tolist()
-
-
-def _check_totals(data: TrainingData) -> list[str]:
-    """Warning if the labels are probably energies per atom, while a model sums over the atoms."""
-    if data.per_atom:
-        return []
-    batch = data.batches.stored(_some_for_training(data))
-    if not look_per_atom(data.labels(batch).double().numpy(), batch.ptr.diff().numpy()):
-        return []
-    return [
-        "warning: the labels hardly change with the number of atoms, as energies per atom do; a model needs the "
-        "energies of whole clusters: multiply them by the number of atoms"
-    ]
-
-
-def _check_zero(training: EnergyTraining, data: TrainingData, start: str) -> list[str]:
-    """Compare the zero of the labels with that of the trained model to start from, which keeps its offset.
-
-    Returns:
-        A warning if the zeros seem to differ.
-
-    Raises:
-        InputError: If they differ by more than the error of any model.
-    """
-    scale = getattr(training.model, "scale", None)
-    if not isinstance(scale, EnergyScale):
-        return []
-    batch = data.batches[_some_for_training(data)]
-    training.eval()
-    with torch.no_grad():
-        predicted = training(batch).double()
-    training.train()
-    if data.references:  # they replace those of the model
-        predicted = predicted - scale.sums_of_references(batch.z, batch.batch, batch.y.numel())
-    zero = other_zero(*(values.numpy() for values in (batch.z, batch.ptr, predicted, batch.y.double())))
-    advice = (
-        "Give their unit (energy_unit) or the energies of their isolated atoms (references) to the data set, or omit "
-        "--init-from"
-    )
-    return zero_remarks(zero, f"--init-from {start}", advice)
 
 
 def _conclude(run: Run, cli: TrainCLI):
