@@ -61,7 +61,11 @@ LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
 }
 """Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
 
-ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
+ENDS: Mapping[str, bytes] = {
+    "vasp-xml": b"</modeling>",
+    "vasp-out": b"Voluntary context switches",
+    "espresso-out": b"JOB DONE.",
+}
 """Text near the end of a complete file, by format."""
 
 
@@ -83,13 +87,12 @@ STATES: Mapping[str, re.Pattern[str]] = {
 }
 """Matches the charge and spin multiplicity in a file, by format."""
 
-OF_VASP: Mapping[str, str] = {
-    "electrons": r"^\s*NELECT =\s*([\d.]+)|<i name=\"NELECT\">\s*([\d.]+)",
-    "valence": r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)",
-    "atoms": r"^\s*ions per type =((?:[ \t]+\d+)+)",
-    "types": r"<array name=\"atomtypes\"\s*>(.*?)</array>",
+ELECTRONS: Mapping[str, re.Pattern[str]] = {
+    "vasp-out": re.compile(r"^\s*NELECT =\s*([\d.]+)", re.MULTILINE),
+    "vasp-xml": re.compile(r"<i name=\"NELECT\">\s*([\d.]+)"),
+    "espresso-out": re.compile(r"^\s*number of electrons\s*=\s*([\d.]+)", re.MULTILINE),
 }
-"""Matches numbers in OUTCAR and vasprun.xml that determine the charge."""
+"""Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
 
 def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
@@ -98,8 +101,11 @@ def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
     Raises:
         InputError: If a file states two charges or multiplicities.
     """
-    if kind in ("vasp-out", "vasp-xml"):
-        charge = _charge_of_vasp(_text(copy))
+    if kind in ELECTRONS:
+        text = _text(copy)
+        match, neutral = ELECTRONS[kind].search(text), sum(_valences(text, kind))
+        charge = neutral - float(match[1]) if match and neutral else 0
+        charge = round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
         return {"charge": charge} if charge else {}
     stated: dict[str, float] = {}
     for match in STATES[kind].finditer(_text(copy)) if kind in STATES else ():
@@ -109,19 +115,19 @@ def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
     return stated
 
 
-def _charge_of_vasp(text: str) -> float:
-    """Charge of the cell of a VASP run: the valence of its atoms minus the number of electrons; 0 if not stated."""
-    found = {name: re.search(pattern, text, re.MULTILINE | re.DOTALL) for name, pattern in OF_VASP.items()}
-    lists = {name: next(filter(None, match.groups())) for name, match in found.items() if match is not None}
-    if "types" in lists:
-        rows = re.findall(r"<c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", lists["types"])
-        lists["atoms"], lists["valence"] = (" ".join(column) for column in zip(*rows, strict=True))
-    numbers = {name: [float(number) for number in text.split()] for name, text in lists.items() if name != "types"}
-    if len(numbers) < 3 or len(numbers["atoms"]) != len(numbers["valence"]):
-        return 0
-    neutral = sum(count * valence for count, valence in zip(numbers["atoms"], numbers["valence"], strict=True))
-    charge = neutral - numbers["electrons"][0]
-    return round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
+def _valences(text: str, kind: str) -> list[float]:
+    """Number of valence electrons of each atom, or of all atoms of each type."""
+    if kind == "espresso-out":
+        of_label = dict(re.findall(r"^\s+([A-Z]\S*)\s+(\d+\.\d\d)\s+\d+\.\d+\s+\w+\s*\(", text, re.MULTILINE))
+        labels = dict(re.findall(r"^\s+(\d+)\s+(\S+)\s+tau\(", text, re.MULTILINE)).values()
+        return [float(of_label[label]) for label in labels] if of_label.keys() >= set(labels) else []
+    if kind == "vasp-xml":
+        rows = re.findall(r"<rc><c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", text)
+    else:
+        atoms = re.search(r"^\s*ions per type =((?:[ \t]+\d+)+)", text, re.MULTILINE)
+        valences = re.search(r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)", text)
+        rows = list(zip(atoms[1].split(), valences[1].split(), strict=False)) if atoms and valences else []
+    return [int(count) * float(valence) for count, valence in rows]
 
 
 def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:

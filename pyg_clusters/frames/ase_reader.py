@@ -150,7 +150,7 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
 def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | BadFrame]:
     """Read the frames, or their faults, of a file in a format of ASE; ``length`` is the unit in Å that the user states.
 
-    The complete frames of a VASP run that is still being written are used, with a warning.
+    The complete frames of a run of VASP or Quantum ESPRESSO that is still being written are used, with a warning.
     """
     with unpacked(path) as copy:
         check_format(path, copy, kind)
@@ -189,6 +189,11 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             if not unfinished:
                 reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
+            return
+        if (forces := _results(atoms).get("forces")) is not None and np.shape(forces) != atoms.positions.shape:
+            if not unfinished:
+                yield BadFrame(str(path), number, f"has forces of the shape {np.shape(forces)} for {len(atoms)} atoms")
+                continue
             return
         if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
             del atoms.arrays["residuenames"]
