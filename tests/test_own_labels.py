@@ -69,6 +69,9 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "chemists": ("file,E/kcal mol⁻¹\n", "{n}.xyz,{kcal}\n"),
+    "unit and comment": ("# converted from Hartree\nfile,energy (eV)\n", "{n}.xyz,{e}\n"),
+    "a neutral cluster": ("file,energy,charge\n", "{n}.xyz,{e},0\n"),
     "atomic units": ("file,energy (a.u.)\n", "{n}.xyz,{ha}\n"),
     "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
@@ -126,6 +129,13 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
             (f"file,{name}\n0.xyz,-1\n", f"{name!r} is an energy per atom")
             for name in ("energy (eV/atom)", "energy (eV/at.)", "energy (per atom)", "energy (eV) per atom")
         ],
+        (
+            "# energies in Hartree\n0.xyz -1\n",
+            "line 1: names Hartree, but the energies are read as totals in units of 1 eV",
+        ),
+        ("# in kcal mol-1\nfile,energy\n0.xyz,-1\n", "write their unit in the header, such as 'energy (kcal/mol)'"),
+        ("# Au, eV per atom\n0.xyz -1\n", "line 1: names eV/atom, but the energies are read as totals"),
+        ("file,energy,charge\n0.xyz,-1,1\n", "the column 'charge' states charges, which are read from the structures"),
         ("", "no rows"),
     ],
 )

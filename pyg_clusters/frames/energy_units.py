@@ -39,6 +39,9 @@ SPELLINGS: Mapping[str, str] = {
 }
 """Names of units by their spellings in files, in lower case."""
 
+PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)", re.IGNORECASE)
+"""Matches ``mol-1`` and the like, with the blank before it."""
+
 PUNCTUATION: str = " ,;:()[]{}"
 """Characters around a unit that do not belong to it."""
 
@@ -182,24 +185,32 @@ def unit_in_name(name: str) -> str | None:
         >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
         ('Ha', None, None)
     """
-    match = UNIT_IN_KEY.fullmatch(name)
-    return _known(match[1]) if match and match[1].lower() not in ("au", "atomic") else None  # E_Au may be that of gold
+    match = UNIT_IN_KEY.fullmatch(PER_MOL.sub("/mol", name))
+    return (
+        known_unit(match[1]) if match and match[1].lower() not in ("au", "atomic") else None
+    )  # E_Au may be that of gold
 
 
-def _known(name: str) -> str | None:
-    name = name.strip(PUNCTUATION).lower()
+def known_unit(name: str) -> str | None:
+    """Name in :data:`~pyg_clusters.units.ENERGY_UNITS` of a unit in any spelling; ``None`` if it is unknown.
+
+    Example:
+        >>> known_unit("kcal mol^-1"), known_unit("(a.u.)"), known_unit("Å")
+        ('kcal/mol', 'Hartree', None)
+    """
+    name = PER_MOL.sub("/mol", name.strip(PUNCTUATION).lower())
     return SPELLINGS.get(name) or SPELLINGS.get(name.rstrip("."))
 
 
 def _is_energy(name: str) -> bool:
     """Whether a text is a unit of energies, or of energies per atom."""
-    return _known(name) is not None or PER_ATOM.fullmatch(name) is not None
+    return known_unit(name) is not None or PER_ATOM.fullmatch(name) is not None
 
 
 def _unit(where: str, text: str, name: str) -> StatedUnit:
     if PER_ATOM.fullmatch(name):
         raise InputError(f"{where}: {text!r} is an energy per atom; give the total energy of the cluster instead")
-    known = _known(name)
+    known = known_unit(name)
     if known is None:
         raise InputError(f"{where}: states an unknown unit of energies, {text!r}; use one of {', '.join(ENERGY_UNITS)}")
     return StatedUnit(where, text, known, ENERGY_UNITS[known])
@@ -222,7 +233,9 @@ def check_stated_force_unit(file: Path, unit: float):
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue
             energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
-            stated = ENERGY_UNITS.get(_known(energy) or "", math.nan) / LENGTHS.get(of_length.strip().lower(), math.nan)
+            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTHS.get(
+                of_length.strip().lower(), math.nan
+            )
             if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length
                 raise InputError(
                     f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "
