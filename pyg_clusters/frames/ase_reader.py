@@ -267,7 +267,8 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
-            values = {**row.get("data", {}), **row.key_value_pairs}
+            pairs = {key: vars(row)[key] for key in row.key_value_pairs}  # row.charge would be a sum over the atoms
+            values = {**row.get("data", {}), **pairs}
         except Exception as error:  # ASE's readers raise many kinds
             yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
             continue
