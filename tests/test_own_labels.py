@@ -12,7 +12,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.db import connect
-from ase.io import write
+from ase.io import read, write
 from ase.md.verlet import VelocityVerlet
 from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
@@ -754,3 +754,25 @@ def test_forces_must_belong_to_the_energies(dynamics, tmp_path, of_energy, of_fo
         return
     with pytest.raises(InputError, match=rf"md.extxyz: the forces do not belong .* by {ratio}[0-9.]* times the work"):
         ClusterDataset(**arguments)
+
+
+def test_new_energies_are_in_ev_beside_earlier_ones_in_other_units(tmp_path):
+    """Labels and predictions keep the values of a frame, but not the unit of its energy as that of their own."""
+    frame = "Cu 0 0 0\nCu 0 0 2.2\nCu 0 1.9 1.1\n"
+    comments = ["i = 0, E = -1.0", " energy: -1.0 gnorm: 0.0004 xtb: 6.6", "dft=-1.0 Ha", "dft=-1 unit=Ha energy=-1"]
+    for number, comment in enumerate(comments):
+        file, labelled = tmp_path / f"{number}.xyz", tmp_path / f"{number}.extxyz"
+        file.write_text(f"3\n{comment}\n{frame}")
+        assert main(["label", "energy", str(file), "--calculator", "emt", "--out", str(labelled)]) == 0
+        atoms = read(labelled)
+        atoms.calc = ClusterEMT()
+        assert energies(ClusterDataset(tmp_path / "a", labelled)) == pytest.approx([atoms.get_potential_energy()])
+        target = {0: "E", 1: None}.get(number, "dft")
+        if target:
+            refused(lambda: ClusterDataset(tmp_path / "b", labelled, target), "energy_unit='Ha")  # noqa: B023
+        predicted = [cluster(pred_energy=-3.0, energy=-1.0, energy_unit="Ha")]
+        write_extxyz(tmp_path / "predicted.extxyz", predicted)
+        assert energies(ClusterDataset(tmp_path / "c", tmp_path / "predicted.extxyz", "pred_energy")) == [-3.0]
+    (block,) = Frames.open(tmp_path / "1.xyz", with_atoms=True)
+    with pytest.raises(InputError, match="states energy_unit=Hartree; convert 'energy' and the forces to eV"):
+        to_data(block.atoms[0])

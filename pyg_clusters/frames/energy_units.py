@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
+from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
@@ -20,6 +21,9 @@ from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
 """Matches names under which frames state the unit of their energies."""
+
+EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern}", re.IGNORECASE)
+"""Matches such names also in frames that have got a new energy, see :func:`replace_energies`."""
 
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
 """Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
@@ -38,6 +42,9 @@ SPELLINGS: Mapping[str, str] = {
     "rydbergs": "Rydberg",
 }
 """Names of units by their spellings in files, in lower case."""
+
+ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
+"""Names of the energies that this package calculates, in eV."""
 
 PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)", re.IGNORECASE)
 """Matches ``mol-1`` and the like, with the blank before it."""
@@ -77,7 +84,7 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     """Unit of each of the energies that the frames of a file state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
-    (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
+    (``energy=-3.5 Ha``). Comments of CP2K, xtb and ORCA state hartree.
 
     Raises:
         InputError: If it is not a known unit of the energy of a cluster, not the same in all frames, or stated after
@@ -150,9 +157,12 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
+    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
+        return units
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
-    keys = own if any(own.fullmatch(str(key)) for key in info) else UNIT_KEYS
+    keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
+    keys = UNIT_KEYS if keys is not own and target in ENERGY_LABELS else keys
     for key, value in info.items():
         text = str(value).strip()
         if keys.fullmatch(str(key)):
@@ -167,8 +177,6 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
             else:
                 units[word] = word
         before = key
-    if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
-        units["i = ..., E = ..., as CP2K does"] = "Hartree"
     if PER_ATOM.fullmatch(target):
         units[target] = target
     elif unit := unit_in_name(target):
@@ -176,6 +184,26 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     if target in info and after_another and not units:
         raise InputError(f"{where}: {after_another}, so that the unit of {target!r} is open; write it after that")
     return units
+
+
+def replace_energies(info: MutableMapping):
+    """Prepare a frame for new energies in eV: the unit that it states remains that of its other values only.
+
+    Example:
+        >>> info = {"energy": -1.0, "energy_unit": "Hartree", "E_dft": -1.1}
+        >>> replace_energies(info)
+        >>> info
+        {'E_dft': -1.1, 'earlier_energy_unit': 'Hartree'}
+    """
+    for key, value in list(info.items()):
+        word = str(key).strip(PUNCTUATION)
+        if UNIT_KEYS.fullmatch(str(key)) or FORCE_UNIT.fullmatch(f"{key}=x"):
+            info[f"{EARLIER}{key}"] = info.pop(key)
+        elif value is True and _is_energy(word):
+            info[f"{EARLIER}energy_unit"] = word
+            info.pop(key)
+        elif str(key).removesuffix("s").removesuffix("_unit") in ENERGY_LABELS:
+            info.pop(key)
 
 
 def unit_in_name(name: str) -> str | None:
@@ -224,6 +252,15 @@ def check_stated_unit(file: Path, target: str, energy: float):
             f"{stated.where}: states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
             f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
         )
+
+
+def check_is_in_ev(info: Mapping[str, object], target: str):
+    """Check that the ``info`` of a structure states no other unit of an energy than eV."""
+    for text, name in _statements("the structure", info, target).items():
+        if _unit("the structure", text, name).energy != 1:
+            raise InputError(
+                f"the structure states {text}; convert {target!r} and the forces to eV and eV/Å, and remove it"
+            )
 
 
 def check_stated_force_unit(file: Path, unit: float):

@@ -19,6 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.energy_units import replace_energies
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
@@ -56,6 +57,7 @@ def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
     copy = join_atoms(atoms, "refuse" if atoms.pbc.any() else "keep")
     copy.calc = None
     copy.cell[:] = 0.0
+    replace_energies(copy.info)
     for name in (*OLD, *names):
         copy.info.pop(name, None)
         copy.arrays.pop(name, None)
