@@ -606,6 +606,19 @@ def test_units_of_forces_that_a_file_states(tmp_path, comment):
     assert code == (0 if "Å" in comment or "energy_unit" in comment else 2)
 
 
+def test_the_unit_of_forces_is_converted_with_them(tmp_path):
+    comment = (
+        'length_unit=bohr energy_unit=Ha forces_unit="Ha/Bohr" energy=-1 Properties=species:S:1:pos:R:3:forces:R:3'
+    )
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0 0 0 1\nGa 0 0 5.3 0 0 0\nGa 0 0 10.6 0 0 -1\n")
+    (block,) = Frames.open(tmp_path / "a.xyz", with_atoms=True)
+    write_extxyz(tmp_path / "copy.extxyz", list(block.atoms))
+    for name in ("a.xyz", "copy.extxyz"):
+        dataset = ClusterDataset(tmp_path / "root", tmp_path / name, energy_unit="Ha", forces=True)
+        assert dataset[0].force[0, 2].item() == pytest.approx(units.Hartree / units.Bohr)
+        assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
+
+
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     (tmp_path / "a.xyz").write_text("3\ndft=-27.211386 dft_Ha=-1.0\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed"]

@@ -242,6 +242,9 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms.pbc = True
     if comment.length is not None:
         convert_to_angstrom(atoms, comment.length)
+        for key in [key for key in atoms.info if FORCE_UNIT.fullmatch(f"{key}=x")]:
+            unit = str(atoms.info[key])
+            atoms.info[key] = f"{unit.rpartition('/')[0] or unit}/Å"
     return atoms
 
 
