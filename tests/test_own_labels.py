@@ -56,6 +56,8 @@ def test_a_folder_or_pattern_with_lone_numbers_as_comments(tmp_path, folder):
     assert energies(pattern) == [-11.0, -20.0, -21.0] and pattern.group_names == ["1.xyz", "10.xyz", "11.xyz"]
     refused(lambda: ClusterDataset(tmp_path / "c", folder), "0.xyz, frame 0: no property 'energy'", "target='comment'")
     (folder / "3.xyz").write_text("1\nrelaxed, -13 eV\nAu 0 0 0\n")
+    with pytest.raises(InputError, match="the comment is 'relaxed, -13 eV': write energy=VALUE there; or leave"):
+        ClusterDataset(tmp_path / "c", folder / "3.xyz")
     refused(lambda: ClusterDataset(tmp_path / "d", folder, target="comment"), "3.xyz, frame 0", "'relaxed, -13 eV'")
 
 

@@ -91,7 +91,11 @@ def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFr
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
     per_frame, per_atom = _keys_found(atoms)
     reason = f"no property {key!r}{kind}; {names_found(per_frame, per_atom)}"
-    return UnlabelledFrame(str(path), number, reason, key, (*per_frame, *per_atom))
+    found = (*per_frame, *per_atom)
+    if lacks and isinstance(comment := atoms.info.get("comment"), str):
+        reason += f"; the comment is {comment[:40]!r}: write {key}=VALUE there"
+        found = tuple(name for name in found if name != "comment")
+    return UnlabelledFrame(str(path), number, reason, key, found)
 
 
 def frame_property(atoms: Atoms, key: str) -> Any:
