@@ -130,6 +130,9 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
     ("name", "text", "words"),
     [
         ("md.pdb", "TITLE     Traj: positions{atomic_unit} Step:  0 Bead:  0\nATOM\n", "is in units that ASE does not"),
+        ("OUTCAR", " VRHFIN =Cu: d10\n" + OUTCAR + " VRHFIN =Au: d10\n" + OUTCAR, "contains 2 runs of different atoms"),
+        ("OUTCAR.1", OUTCAR + OUTCAR.replace("42.", "43."), "contains 2 runs of different atoms or charges"),
+        ("a.log", GAUSSIAN + GAUSSIAN, "contains 2 jobs, but ASE reads only the first; write each to its own file"),
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
     ],

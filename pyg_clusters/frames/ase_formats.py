@@ -42,8 +42,9 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
     "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
     "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
+    "gaussian-out": re.compile(r"Entering Gaussian System"),
 }
-"""Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
+"""Matches text that occurs once per structure or job, by format, for formats of which ASE reads only the first one."""
 
 LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
     "lammps-data": (
@@ -159,14 +160,16 @@ def check_format(path: Path, copy: Path, kind: str):
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING}:
+    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING, "vasp-out"}:
         return
     text = _text(copy)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
-            f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "
-            "all to one XYZ file"
+            f"{path}: contains {count} {'jobs' if kind == 'gaussian-out' else 'structures'}, but ASE reads only the "
+            "first; write each to its own file, or all to one XYZ file"
         )
+    if kind == "vasp-out":
+        _check_runs(path, text)
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
@@ -176,6 +179,20 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
     if kind in LACKING and not LACKING[kind][0].search(text):
         raise InputError(f"{path}: {LACKING[kind][1]}")
+
+
+def _check_runs(path: Path, text: str):
+    """Check that concatenated runs of VASP are of the same atoms and charge, since ASE reads these from the first."""
+    parts = text.split("ions per type =")
+    elements = [re.findall(r"(?:POTCAR:|VRHFIN =).*", part) for part in parts]
+    counts = [part.partition("\n")[0].split() for part in parts[1:]]
+    electrons = [ELECTRONS["vasp-out"].findall(part)[:1] for part in parts[1:]]
+    runs = list(zip(elements, counts, electrons, strict=False))
+    if any(run != runs[0] for run in runs):
+        raise InputError(
+            f"{path}: contains {len(runs)} runs of different atoms or charges, but ASE reads these from the first "
+            "only; give each run as its own file"
+        )
 
 
 def _check_poscar(path: Path, lines: list[list[str]]):
