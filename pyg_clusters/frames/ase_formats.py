@@ -75,7 +75,7 @@ STATES: Mapping[str, re.Pattern[str]] = {
     for kind, pattern in {
         "aims-output": r"^\s*Charge\s*=\s*(?P<charge>[-+.\dE]+):",
         "cp2k-restart": r"^\s*(?:CHARGE\s+(?P<charge>[-+]?\d+)|MULTIPLICITY\s+(?P<multiplicity>[1-9]\d*))\s*$",
-        "espresso-in": r"^\s*tot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
+        "espresso-in": r"^[^!\n]*\btot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
         "gamess-us-out": r"^\s*(?:CHARGE OF MOLECULE\s*=\s*(?P<charge>[-+]?\d+)"
         r"|(?:STATE|SPIN) MULTIPLICITY\s*=\s*(?P<multiplicity>\d+))",
         "gaussian-in": r"\A(?s:.*?)^\s*(?P<charge>[-+]?\d+)(?:[ \t]+|,)(?P<multiplicity>\d+)\s*$",
