@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.cluster import Icosahedron
 from ase.db import connect
-from ase.units import Bohr, Hartree, kcal, mol
+from ase.units import Bohr, Hartree, Rydberg, kcal, mol
 
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
@@ -25,6 +25,18 @@ VASPRUN = """
     <rc><c>   3</c><c>Cu</c><c>     63.54600000</c><c>     11.00000000</c><c>  PAW_PBE Cu 22Jun2005 </c></rc>
     <rc><c>   1</c><c>Ni</c><c>     58.69000000</c><c>     10.00000000</c><c>  PAW_PBE Ni 02Aug2007 </c></rc>
   </array>
+"""
+PWSCF = """
+     number of electrons       =        42.00
+     atomic species   valence    mass     pseudopotential
+     Cu1            11.00    63.54600     Cu( 1.00)
+     Ni             10.00    58.69340     Ni( 1.00)
+
+     site n.     atom                  positions (alat units)
+         1        Cu1 tau(   1) = (   0.0000000   0.0000000   0.0000000  )
+         2        Cu1 tau(   2) = (   0.2000000   0.0000000   0.0000000  )
+         3        Cu1 tau(   3) = (   0.0000000   0.2000000   0.0000000  )
+         4        Ni  tau(   4) = (   0.0000000   0.0000000   0.2000000  )
 """
 ORCA = """
  Total Charge           Charge          ....   -1
@@ -52,13 +64,15 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("vasp-out", OUTCAR.replace("42.", "43."), {}),
         ("vasp-out", OUTCAR.replace("42.0", "42.5"), {"charge": 0.5}),
         ("vasp-xml", VASPRUN, {"charge": 1}),
+        ("espresso-out", PWSCF, {"charge": 1}),
+        ("espresso-out", PWSCF.replace("42.", "43."), {}),
         ("gaussian-out", GAUSSIAN, {"charge": 1, "multiplicity": 1}),
         ("gaussian-in", "# pbe\n\nNa\n\n-1,1\nNa 0 0 0\nNa 0 0 3\n\n1 2\n", {"charge": -1, "multiplicity": 1}),
         ("orca-output", 2 * ORCA, {"charge": -1, "multiplicity": 3}),
         ("nwchem-out", "   Charge           :     1\n   Spin multiplicity:     2\n", {"charge": 1, "multiplicity": 2}),
         ("gamess-us-out", " CHARGE OF MOLECULE  =   -1\n SPIN MULTIPLICITY  =  1\n", {"charge": -1, "multiplicity": 1}),
         ("aims-output", "  Charge =  -1.000000E+00: Charged system requested.\n", {"charge": -1}),
-        ("espresso-in", "&SYSTEM\n  tot_charge = +1.0\n", {"charge": 1}),
+        ("espresso-in", "&SYSTEM\n  ibrav=0, tot_charge = +1.0\n", {"charge": 1}),
         ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
         ("xsf", "", {}),
     ],
@@ -116,6 +130,9 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
     ("name", "text", "words"),
     [
         ("md.pdb", "TITLE     Traj: positions{atomic_unit} Step:  0 Bead:  0\nATOM\n", "is in units that ASE does not"),
+        ("OUTCAR", " VRHFIN =Cu: d10\n" + OUTCAR + " VRHFIN =Au: d10\n" + OUTCAR, "contains 2 runs of different atoms"),
+        ("OUTCAR.1", OUTCAR + OUTCAR.replace("42.", "43."), "contains 2 runs of different atoms or charges"),
+        ("a.log", GAUSSIAN + GAUSSIAN, "contains 2 jobs, but ASE reads only the first; write each to its own file"),
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
     ],
@@ -156,3 +173,41 @@ def test_units_of_schnetpack(tmp_path, length):
     if length == "Bohr":
         with pytest.raises(InputError, match="states the unit of length 'Bohr'; it is converted from it, leave"):
             ClusterDataset(tmp_path, energy_unit="kcal/mol", length_unit="Bohr", **data)
+
+
+@pytest.mark.parametrize("cut", [" 0.3\n", "     atom    2", "number of scf"])
+def test_quantum_espresso_is_still_writing(tmp_path, cut):
+    """The complete frames of a relaxation are used, whether it is stopped within forces or within positions."""
+    positions = [[0, 0, 2.5 + 0.1 * number] for number in range(3)]
+    text = """
+     Program PWSCF v.7.2 starts on  1Jan2024 at 10:00:00
+     lattice parameter (alat)  =      20.0000  a.u.
+     number of atoms/cell      =            2
+     number of electrons       =        22.00
+     celldm(1)=  20.000000  celldm(2)=   0.000000  celldm(3)=   0.000000
+     crystal axes: (cart. coord. in units of alat)
+               a(1) = (   1.000000   0.000000   0.000000 )
+               a(2) = (   0.000000   1.000000   0.000000 )
+               a(3) = (   0.000000   0.000000   1.000000 )
+   Cartesian axes
+
+     site n.     atom                  positions (alat units)
+         1        Au  tau(   1) = (   0.0000000   0.0000000   0.0000000  )
+         2        Au  tau(   2) = (   0.0000000   0.0000000   0.2362156  )
+
+     number of k points=     1
+                       cart. coord. in units 2pi/alat
+        k(    1) = (   0.0000000   0.0000000   0.0000000), wk =   2.0000000
+
+"""
+    for number, position in enumerate(positions):
+        if number:
+            text += f"ATOMIC_POSITIONS (angstrom)\nAu 0.0 0.0 0.0\nAu {' '.join(map(str, position))}\n\n"
+        text += f"     number of scf cycles    = {number}\n!    total energy              =   {-1.0 - number} Ry\n\n"
+        text += "     Forces acting on atoms (cartesian axes, Ry/au):\n\n"
+        text += "     atom    1 type  1   force =  0.1 0.2 0.3\n     atom    2 type  1   force =  0.1 0.2 0.3\n"
+    (tmp_path / "relax.out").write_text(text[: text.rindex(cut)])
+    with pytest.warns(UserWarning, match="is incomplete, perhaps still being written; its 2 complete frames are used"):
+        (block,) = Frames.open(tmp_path / "relax.out", properties=["energy"], atom_properties=["forces"])
+    assert block.pos[1::2, 2] == pytest.approx([2.5, 2.6], abs=1e-5)
+    assert block.properties["energy"] == pytest.approx([-Rydberg, -2 * Rydberg])

@@ -7,13 +7,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.db import connect
 from ase.io import iread, write
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import read_atoms, write_extxyz
+from pyg_clusters.frames import Frames, read_atoms, write_extxyz
 from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, electronic_state, may_state
 from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
@@ -291,3 +292,13 @@ def test_sodium_cation_by_tblite():
     assert EnergyLabeller("tblite")(ion).atoms.get_potential_energy() == pytest.approx(-14.313, abs=2e-3)
     ion.info["charge"] = 0
     assert EnergyLabeller("tblite")(ion).atoms.get_potential_energy() == pytest.approx(-22.192, abs=2e-3)
+
+
+@pytest.mark.parametrize("suffix", ["db", "json"])
+def test_a_charge_among_the_pairs_of_a_database(tmp_path, suffix):
+    """ASE returns the sum of the initial charges in its place."""
+    with connect(tmp_path / f"a.{suffix}") as database:
+        database.write(Atoms("Na3", [[0, 0, 0], [0, 0, 3.6], [0, 3.2, 1.8]]), charge=1, mass=7.0)
+    (block,) = Frames.open(tmp_path / f"a.{suffix}", properties=["mass"])
+    assert block.states is not None and block.states[0].charge == 1
+    assert block.properties["mass"] == [7.0]

@@ -221,6 +221,23 @@ def test_binary_trajectories(tmp_path, suffix, topology):
         list(Frames.open(path, topology=tmp_path / "other.xyz"))
 
 
+def test_frames_of_gromacs_without_positions(tmp_path, topology):
+    """GROMACS may write velocities more often than positions, which are then arbitrary numbers in the reader."""
+    module = pytest.importorskip("MDAnalysis.lib.formats.libmdaxdr", reason="needs the extra traj")
+    pos = np.random.default_rng(0).uniform(0, 2, size=(5, 5, 3)).astype(np.float32)
+    with module.TRRFile(str(tmp_path / "md.trr"), "w") as file:
+        for number, frame in enumerate(pos):
+            positions = frame if number % 2 else None
+            file.write(positions, frame, None, np.zeros((3, 3), np.float32), number, float(number), 0.0, 5)
+    with pytest.raises(InputError, match=r"md.trr, frame 0: holds velocities or forces, but no positions"):
+        list(Frames.open(tmp_path / "md.trr", topology=topology))
+    frames = Frames.open(tmp_path / "md.trr", topology=topology, on_bad="skip", block_size=2)
+    blocks = list(frames)
+    assert [block.number.tolist() for block in blocks] == [[1], [3], []]
+    assert [bad.number for block in blocks for bad in block.unreadable] == [0, 2, 4]
+    assert blocks[1].pos == pytest.approx(10 * pos[3], abs=1e-5)
+
+
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
 @pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
 def test_binary_trajectories_over_the_faces_of_a_cell(tmp_path, suffix):

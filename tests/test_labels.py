@@ -7,7 +7,7 @@ import sys
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -66,7 +66,7 @@ def test_water_agrees_with_another_program():
     level = ShieldingLevel(basis="def2-tzvpp", cartesian=False, grid=3, scf_tolerance=1e-8, response_tolerance=1e-5)
     labelled = ShieldingLabeller(level)(WATER).atoms
     np.testing.assert_allclose(labelled.arrays["nmr_shielding"], [332.0796, 31.3925, 31.3916], atol=0.02)
-    assert labelled.info["energy"] / dft.HARTREE == pytest.approx(-76.46668, abs=5e-5)
+    assert labelled.info["energy"] / units.Hartree == pytest.approx(-76.46668, abs=5e-5)
     assert labelled.arrays["mulliken_charge"].sum() == pytest.approx(0, abs=1e-6)
     assert labelled.arrays["mulliken_charge"][0] < -0.3 and "gop" not in labelled.arrays
 
@@ -495,6 +495,10 @@ def test_energies_of_files(frames, tmp_path, capsys):
     assert aside.info["name"] == "n2" and aside.info["set_aside"] == "no self-consistency"
     log = [json.loads(line) for line in (tmp_path / "labelled.log.jsonl").read_text().splitlines()]
     assert [line["source_frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
+    assert label(out, tmp_path / "again.extxyz") == 0  # the origin is that of the first file
+    log = [json.loads(line) for line in (tmp_path / "again.log.jsonl").read_text().splitlines()]
+    origins = [(line["source_file"], line["source_frame"]) for line in log]
+    assert origins == [(str(frames), number) for number in (0, 1, 3, 4, 5)]
 
 
 def test_resumed_equals_uninterrupted(frames, tmp_path):
@@ -602,7 +606,7 @@ def test_stability_of_files(tmp_path, capsys):
     assert main(command) == 0 and "3 of 3 frames are done" in capsys.readouterr().err
     write_extxyz(frames, [dimer("Na", 6.0)])
     assert main([*command[:-1], str(tmp_path / "none.extxyz")]) == 0
-    assert "none.extxyz, which is not written; 1 rejected in" in capsys.readouterr().out
+    assert "none.extxyz is not written; 1 rejected in" in capsys.readouterr().out
     assert main([*command, "--charge", "2"]) == 2
     assert "no electron is left outside the cores (Na2, charge 2)" in capsys.readouterr().err
     write_extxyz(frames, [dimer("K", 4.0)])

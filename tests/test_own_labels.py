@@ -56,6 +56,8 @@ def test_a_folder_or_pattern_with_lone_numbers_as_comments(tmp_path, folder):
     assert energies(pattern) == [-11.0, -20.0, -21.0] and pattern.group_names == ["1.xyz", "10.xyz", "11.xyz"]
     refused(lambda: ClusterDataset(tmp_path / "c", folder), "0.xyz, frame 0: no property 'energy'", "target='comment'")
     (folder / "3.xyz").write_text("1\nrelaxed, -13 eV\nAu 0 0 0\n")
+    with pytest.raises(InputError, match="the comment is 'relaxed, -13 eV': write energy=VALUE there; or leave"):
+        ClusterDataset(tmp_path / "c", folder / "3.xyz")
     refused(lambda: ClusterDataset(tmp_path / "d", folder, target="comment"), "3.xyz, frame 0", "'relaxed, -13 eV'")
 
 
@@ -69,6 +71,9 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "chemists": ("file,E/kcal mol⁻¹\n", "{n}.xyz,{kcal}\n"),
+    "unit and comment": ("# converted from Hartree\nfile,energy (eV)\n", "{n}.xyz,{e}\n"),
+    "a neutral cluster": ("file,energy,charge\n", "{n}.xyz,{e},0\n"),
     "atomic units": ("file,energy (a.u.)\n", "{n}.xyz,{ha}\n"),
     "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
@@ -126,6 +131,13 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
             (f"file,{name}\n0.xyz,-1\n", f"{name!r} is an energy per atom")
             for name in ("energy (eV/atom)", "energy (eV/at.)", "energy (per atom)", "energy (eV) per atom")
         ],
+        (
+            "# energies in Hartree\n0.xyz -1\n",
+            "line 1: names Hartree, but the energies are read as totals in units of 1 eV",
+        ),
+        ("# in kcal mol-1\nfile,energy\n0.xyz,-1\n", "write their unit in the header, such as 'energy (kcal/mol)'"),
+        ("# Au, eV per atom\n0.xyz -1\n", "line 1: names eV/atom, but the energies are read as totals"),
+        ("file,energy,charge\n0.xyz,-1,1\n", "the column 'charge' states charges, which are read from the structures"),
         ("", "no rows"),
     ],
 )
@@ -605,6 +617,19 @@ def test_units_of_forces_that_a_file_states(tmp_path, comment):
     assert code == (0 if "Å" in comment or "energy_unit" in comment else 2)
 
 
+def test_the_unit_of_forces_is_converted_with_them(tmp_path):
+    comment = (
+        'length_unit=bohr energy_unit=Ha forces_unit="Ha/Bohr" energy=-1 Properties=species:S:1:pos:R:3:forces:R:3'
+    )
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0 0 0 1\nGa 0 0 5.3 0 0 0\nGa 0 0 10.6 0 0 -1\n")
+    (block,) = Frames.open(tmp_path / "a.xyz", with_atoms=True)
+    write_extxyz(tmp_path / "copy.extxyz", list(block.atoms))
+    for name in ("a.xyz", "copy.extxyz"):
+        dataset = ClusterDataset(tmp_path / "root", tmp_path / name, energy_unit="Ha", forces=True)
+        assert dataset[0].force[0, 2].item() == pytest.approx(units.Hartree / units.Bohr)
+        assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
+
+
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     (tmp_path / "a.xyz").write_text("3\ndft=-27.211386 dft_Ha=-1.0\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed"]
@@ -753,3 +778,25 @@ def test_forces_must_belong_to_the_energies(dynamics, tmp_path, of_energy, of_fo
         return
     with pytest.raises(InputError, match=rf"md.extxyz: the forces do not belong .* by {ratio}[0-9.]* times the work"):
         ClusterDataset(**arguments)
+
+
+def test_new_energies_are_in_ev_beside_earlier_ones_in_other_units(tmp_path):
+    """Labels and predictions keep the values of a frame, but not the unit of its energy as that of their own."""
+    frame = "Cu 0 0 0\nCu 0 0 2.2\nCu 0 1.9 1.1\n"
+    comments = ["i = 0, E = -1.0", " energy: -1.0 gnorm: 0.0004 xtb: 6.6", "dft=-1.0 Ha", "dft=-1 unit=Ha energy=-1"]
+    for number, comment in enumerate(comments):
+        file, labelled = tmp_path / f"{number}.xyz", tmp_path / f"{number}.extxyz"
+        file.write_text(f"3\n{comment}\n{frame}")
+        assert main(["label", "energy", str(file), "--calculator", "emt", "--out", str(labelled)]) == 0
+        atoms = read(labelled)
+        atoms.calc = ClusterEMT()
+        assert energies(ClusterDataset(tmp_path / "a", labelled)) == pytest.approx([atoms.get_potential_energy()])
+        target = {0: "E", 1: None}.get(number, "dft")
+        if target:
+            refused(lambda: ClusterDataset(tmp_path / "b", labelled, target), "energy_unit='Ha")  # noqa: B023
+        predicted = [cluster(pred_energy=-3.0, energy=-1.0, energy_unit="Ha")]
+        write_extxyz(tmp_path / "predicted.extxyz", predicted)
+        assert energies(ClusterDataset(tmp_path / "c", tmp_path / "predicted.extxyz", "pred_energy")) == [-3.0]
+    (block,) = Frames.open(tmp_path / "1.xyz", with_atoms=True)
+    with pytest.raises(InputError, match="states energy_unit=Hartree; convert 'energy' and the forces to eV"):
+        to_data(block.atoms[0])

@@ -157,6 +157,8 @@ def test_formats_by_content_then_name(tmp_path, name, compressed):
     [
         ("a.out", " Program PWSCF v.7.2 starts on", "espresso-out"),
         ("a.log", " Entering Gaussian System", "gaussian-out"),
+        ("b.out", "          Invoking FHI-aims ...", "aims-output"),
+        ("c.out", "   Northwest Computational Chemistry Package (NWChem) 7.2.0", "nwchem-out"),
     ],
 )
 def test_outputs_below_messages_of_a_queue(tmp_path, name, text, kind):

@@ -1,6 +1,7 @@
 """Tables of energies for files of structures."""
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.energy_units import PER_ATOM, SPELLINGS, unit_in_name
+from pyg_clusters.frames.electronic_state import CHARGE_NAMES
+from pyg_clusters.frames.energy_units import PER_ATOM, known_unit, unit_in_name
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
@@ -20,6 +22,10 @@ UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
 
 UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
 """Pattern of a column name with unit, such as ``energy (Ha)``."""
+
+SPACED_PER_ATOM: re.Pattern[str] = re.compile(
+    r"\b(energy|energies|eV|Ha|Hartree|kcal/mol)\s+per\s+atom\b", re.IGNORECASE
+)
 
 FIX = "fix the table"
 
@@ -149,8 +155,33 @@ class LabelTable:
             raise InputError(
                 f"{self.path}: {names[energy]!r} is an energy per atom; give the total energy of the cluster"
             )
+        charge = next((n for n, name in enumerate(lower) if name in CHARGE_NAMES), None)
+        if charge is not None and any(_number(row[charge]) for row in rows if charge < len(row)):
+            raise InputError(
+                f"{self.path}: the column {names[charge]!r} states charges, which are read from the structures only; "
+                "write them there (charge=1 in the comment of XYZ)"
+            )
         unit = match[2] if match else unit_in_name(plain[energy])
+        if unit is None and indices["unit"] is None:
+            self._check_comments()
         return {**indices, "energy": energy, "stated": None if unit is None else self._unit(unit, 1)}
+
+    def _check_comments(self):
+        """Check that no comment of a table states another unit than that in which its energies are read."""
+        for line, text in enumerate(_text_of(self.path).splitlines(), start=1):
+            words = (
+                re.split(r"[\s,;:()\[\]]+", SPACED_PER_ATOM.sub(r"\1/atom", text))
+                if text.lstrip().startswith("#")
+                else []
+            )
+            for word in words:
+                known = None if word.lower() in ("au", "atomic") else known_unit(word)
+                if known is None and not PER_ATOM.fullmatch(word):
+                    continue
+                if known is None or not math.isclose(ENERGY_UNITS[known], self.unit, rel_tol=1e-6):
+                    read = f"the energies are read as totals in units of {self.unit:.6g} eV"
+                    header = f"write their unit in the header, such as 'energy ({known or 'eV'})'"
+                    raise self._error(line, f"names {word}, but {read}; {header}")
 
     def _row(self, line: int, cells: list[str], columns: dict, num_columns: int) -> Row:
         if len(cells) != num_columns:
@@ -168,7 +199,7 @@ class LabelTable:
         return Row(line, name, None if frame is None else int(frame), energy * unit)
 
     def _unit(self, name: str, line: int) -> float:
-        return unit_of(SPELLINGS.get(name.strip().lower(), name), ENERGY_UNITS, f"{self.path}, line {line}: the unit")
+        return unit_of(known_unit(name) or name, ENERGY_UNITS, f"{self.path}, line {line}: the unit")
 
     def _match(self, name: str) -> list[Path]:
         """Find the files that match the longest possible trailing part of a path."""
@@ -191,12 +222,7 @@ class LabelTable:
 
 def table_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return line number and cells of each non-blank line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a table of energies") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text; give a table of energies as CSV or columns") from error
+    text = _text_of(path)
     numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     rows = [(number, line) for number, line in numbered if not line.startswith("#")]
     if not rows:
@@ -209,6 +235,15 @@ def table_lines(path: Path) -> list[tuple[int, list[str]]]:
         if len(head) == len(cells[0][1]) > 1 and any(_number(cell) is not None for cell in cells[0][1]):
             cells.insert(0, (heads[-1][0], head))
     return cells
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a table of energies") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text; give a table of energies as CSV or columns") from error
 
 
 def _cells(line: str, delimiter: str | None) -> list[str]:

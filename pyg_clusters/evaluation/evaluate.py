@@ -15,7 +15,7 @@ from pyg_clusters.evaluation.comparison import Compared, TrainingSet, evaluation
 from pyg_clusters.evaluation.report import Evaluation, run_figures
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
-from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
+from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import RELATED, SAME_UNIT, check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
@@ -198,10 +198,28 @@ def _compare(
         z,
         pos,
         ptr,
-        np.arange(len(ptr) - 1),
+        np.arange(len(ptr) - 1) if options.coverage is None else _groups([block.frames for block in blocks]),
         units is None,
     )
     return compared, np.concatenate(forces_of_blocks) if forces else None
+
+
+def _groups(blocks: list[FrameBlock]) -> np.ndarray:
+    """Group of each frame ``[num_frames]``, within which errors are alike, for the standard error of a coverage.
+
+    It is the value ``group`` if all frames have one, as in a training set; else the file if there are several, and each
+    frame is a group if there is only one.
+    """
+    frames = [(block.file, number) for block in blocks for number in block.number.tolist()]
+    files = list(dict.fromkeys(file for file, _ in frames))
+    known: dict[tuple[str, int], str | None] = {}
+    for block in read_blocks(files, properties=["group"], on_bad="skip", on_missing="skip", report=False):
+        of_block = map(group_label, block.properties["group"])
+        known |= zip(((block.file, number) for number in block.number.tolist()), of_block, strict=True)
+    groups = [known.get(frame) for frame in frames]
+    if None not in groups:
+        return np.array(groups, dtype=object)
+    return np.array([file for file, _ in frames]) if len(files) > 1 else np.arange(len(frames))
 
 
 def _force_labels(block: FrameBlock, name: str) -> np.ndarray:

@@ -42,8 +42,9 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
     "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
     "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
+    "gaussian-out": re.compile(r"Entering Gaussian System"),
 }
-"""Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
+"""Matches text that occurs once per structure or job, by format, for formats of which ASE reads only the first one."""
 
 LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
     "lammps-data": (
@@ -61,7 +62,11 @@ LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
 }
 """Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
 
-ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
+ENDS: Mapping[str, bytes] = {
+    "vasp-xml": b"</modeling>",
+    "vasp-out": b"Voluntary context switches",
+    "espresso-out": b"JOB DONE.",
+}
 """Text near the end of a complete file, by format."""
 
 
@@ -70,7 +75,7 @@ STATES: Mapping[str, re.Pattern[str]] = {
     for kind, pattern in {
         "aims-output": r"^\s*Charge\s*=\s*(?P<charge>[-+.\dE]+):",
         "cp2k-restart": r"^\s*(?:CHARGE\s+(?P<charge>[-+]?\d+)|MULTIPLICITY\s+(?P<multiplicity>[1-9]\d*))\s*$",
-        "espresso-in": r"^\s*tot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
+        "espresso-in": r"^[^!\n]*\btot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
         "gamess-us-out": r"^\s*(?:CHARGE OF MOLECULE\s*=\s*(?P<charge>[-+]?\d+)"
         r"|(?:STATE|SPIN) MULTIPLICITY\s*=\s*(?P<multiplicity>\d+))",
         "gaussian-in": r"\A(?s:.*?)^\s*(?P<charge>[-+]?\d+)(?:[ \t]+|,)(?P<multiplicity>\d+)\s*$",
@@ -83,13 +88,12 @@ STATES: Mapping[str, re.Pattern[str]] = {
 }
 """Matches the charge and spin multiplicity in a file, by format."""
 
-OF_VASP: Mapping[str, str] = {
-    "electrons": r"^\s*NELECT =\s*([\d.]+)|<i name=\"NELECT\">\s*([\d.]+)",
-    "valence": r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)",
-    "atoms": r"^\s*ions per type =((?:[ \t]+\d+)+)",
-    "types": r"<array name=\"atomtypes\"\s*>(.*?)</array>",
+ELECTRONS: Mapping[str, re.Pattern[str]] = {
+    "vasp-out": re.compile(r"^\s*NELECT =\s*([\d.]+)", re.MULTILINE),
+    "vasp-xml": re.compile(r"<i name=\"NELECT\">\s*([\d.]+)"),
+    "espresso-out": re.compile(r"^\s*number of electrons\s*=\s*([\d.]+)", re.MULTILINE),
 }
-"""Matches numbers in OUTCAR and vasprun.xml that determine the charge."""
+"""Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
 
 def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
@@ -98,8 +102,11 @@ def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
     Raises:
         InputError: If a file states two charges or multiplicities.
     """
-    if kind in ("vasp-out", "vasp-xml"):
-        charge = _charge_of_vasp(_text(copy))
+    if kind in ELECTRONS:
+        text = _text(copy)
+        match, neutral = ELECTRONS[kind].search(text), sum(_valences(text, kind))
+        charge = neutral - float(match[1]) if match and neutral else 0
+        charge = round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
         return {"charge": charge} if charge else {}
     stated: dict[str, float] = {}
     for match in STATES[kind].finditer(_text(copy)) if kind in STATES else ():
@@ -109,19 +116,19 @@ def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
     return stated
 
 
-def _charge_of_vasp(text: str) -> float:
-    """Charge of the cell of a VASP run: the valence of its atoms minus the number of electrons; 0 if not stated."""
-    found = {name: re.search(pattern, text, re.MULTILINE | re.DOTALL) for name, pattern in OF_VASP.items()}
-    lists = {name: next(filter(None, match.groups())) for name, match in found.items() if match is not None}
-    if "types" in lists:
-        rows = re.findall(r"<c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", lists["types"])
-        lists["atoms"], lists["valence"] = (" ".join(column) for column in zip(*rows, strict=True))
-    numbers = {name: [float(number) for number in text.split()] for name, text in lists.items() if name != "types"}
-    if len(numbers) < 3 or len(numbers["atoms"]) != len(numbers["valence"]):
-        return 0
-    neutral = sum(count * valence for count, valence in zip(numbers["atoms"], numbers["valence"], strict=True))
-    charge = neutral - numbers["electrons"][0]
-    return round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
+def _valences(text: str, kind: str) -> list[float]:
+    """Number of valence electrons of each atom, or of all atoms of each type."""
+    if kind == "espresso-out":
+        of_label = dict(re.findall(r"^\s+([A-Z]\S*)\s+(\d+\.\d\d)\s+\d+\.\d+\s+\w+\s*\(", text, re.MULTILINE))
+        labels = dict(re.findall(r"^\s+(\d+)\s+(\S+)\s+tau\(", text, re.MULTILINE)).values()
+        return [float(of_label[label]) for label in labels] if of_label.keys() >= set(labels) else []
+    if kind == "vasp-xml":
+        rows = re.findall(r"<rc><c>\s*(\d+)</c><c>[^<]*</c><c>[^<]*</c><c>\s*([\d.]+)</c>", text)
+    else:
+        atoms = re.search(r"^\s*ions per type =((?:[ \t]+\d+)+)", text, re.MULTILINE)
+        valences = re.search(r"Ionic Valenz\s*\n\s*ZVAL\s*=((?:[ \t]+[\d.]+)+)", text)
+        rows = list(zip(atoms[1].split(), valences[1].split(), strict=False)) if atoms and valences else []
+    return [int(count) * float(valence) for count, valence in rows]
 
 
 def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:
@@ -153,14 +160,16 @@ def check_format(path: Path, copy: Path, kind: str):
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING}:
+    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING, "vasp-out"}:
         return
     text = _text(copy)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
-            f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "
-            "all to one XYZ file"
+            f"{path}: contains {count} {'jobs' if kind == 'gaussian-out' else 'structures'}, but ASE reads only the "
+            "first; write each to its own file, or all to one XYZ file"
         )
+    if kind == "vasp-out":
+        _check_runs(path, text)
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
@@ -170,6 +179,20 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
     if kind in LACKING and not LACKING[kind][0].search(text):
         raise InputError(f"{path}: {LACKING[kind][1]}")
+
+
+def _check_runs(path: Path, text: str):
+    """Check that concatenated runs of VASP are of the same atoms and charge, since ASE reads these from the first."""
+    parts = text.split("ions per type =")
+    elements = [re.findall(r"(?:POTCAR:|VRHFIN =).*", part) for part in parts]
+    counts = [part.partition("\n")[0].split() for part in parts[1:]]
+    electrons = [ELECTRONS["vasp-out"].findall(part)[:1] for part in parts[1:]]
+    runs = list(zip(elements, counts, electrons, strict=False))
+    if any(run != runs[0] for run in runs):
+        raise InputError(
+            f"{path}: contains {len(runs)} runs of different atoms or charges, but ASE reads these from the first "
+            "only; give each run as its own file"
+        )
 
 
 def _check_poscar(path: Path, lines: list[list[str]]):

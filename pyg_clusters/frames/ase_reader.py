@@ -90,7 +90,11 @@ def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFr
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
     per_frame, per_atom = _keys_found(atoms)
     reason = f"no property {key!r}{kind}; {names_found(per_frame, per_atom)}"
-    return UnlabelledFrame(str(path), number, reason, key, (*per_frame, *per_atom))
+    found = (*per_frame, *per_atom)
+    if lacks and isinstance(comment := atoms.info.get("comment"), str):
+        reason += f"; the comment is {comment[:40]!r}: write {key}=VALUE there"
+        found = tuple(name for name in found if name != "comment")
+    return UnlabelledFrame(str(path), number, reason, key, found)
 
 
 def no_element(atoms: Atoms, smallest: int) -> str | None:
@@ -155,7 +159,7 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
 def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | BadFrame]:
     """Read the frames, or their faults, of a file in a format of ASE; ``length`` is the unit in Å that the user states.
 
-    The complete frames of a VASP run that is still being written are used, with a warning.
+    The complete frames of a run of VASP or Quantum ESPRESSO that is still being written are used, with a warning.
     """
     with unpacked(path) as copy:
         check_format(path, copy, kind)
@@ -194,6 +198,11 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             if not unfinished:
                 reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
+            return
+        if (forces := _results(atoms).get("forces")) is not None and np.shape(forces) != atoms.positions.shape:
+            if not unfinished:
+                yield BadFrame(str(path), number, f"has forces of the shape {np.shape(forces)} for {len(atoms)} atoms")
+                continue
             return
         if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
             del atoms.arrays["residuenames"]
@@ -267,7 +276,8 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
-            values = {**row.get("data", {}), **row.key_value_pairs}
+            pairs = {key: vars(row)[key] for key in row.key_value_pairs}  # row.charge would be a sum over the atoms
+            values = {**row.get("data", {}), **pairs}
         except Exception as error:  # ASE's readers raise errors of many kinds
             yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
             continue

@@ -16,6 +16,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property, no_element
 from pyg_clusters.frames.block import BadFrame, offsets
 from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.energy_units import check_is_in_ev
 from pyg_clusters.frames.join import Joined, advised, all_of_frame, isolated, join_frames, pieces_without_cell
 from pyg_clusters.frames.provenance import outdated, set_origin
 from pyg_clusters.frames.reader import read_blocks
@@ -149,8 +150,8 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
         fragments: Treatment of a cluster in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
-        InputError: If it is not an isolated cluster, has two energies or forces that differ, or a calculator with
-            results at other positions.
+        InputError: If it is not an isolated cluster, has two energies or forces that differ, an energy that is not in
+            eV, or a calculator with results at other positions.
 
     Example:
         >>> dimer = Atoms("Ga2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]], info={"energy": -1.5})
@@ -162,6 +163,9 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     data = Data(z=torch.from_numpy(cluster.numbers).long(), pos=torch.from_numpy(cluster.positions).to(dtype))
     if problem := outdated(atoms):
         raise InputError(problem)
+    for key in ENERGIES:
+        if frame_property(atoms, key) is not None:
+            check_is_in_ev(atoms.info, key)
     for key in (*ENERGIES, *FORCES):
         if reason := contradiction(atoms, key):
             raise InputError(f"the structure is ambiguous: {reason}")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, atoms_of
 from pyg_clusters.frames.paths import expand_paths, file_format
+from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
@@ -22,6 +23,9 @@ from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
 """Matches names under which frames state the unit of their energies."""
+
+EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern}", re.IGNORECASE)
+"""Matches such names also in frames that have got a new energy, see :func:`replace_energies`."""
 
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
 """Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
@@ -40,6 +44,12 @@ SPELLINGS: Mapping[str, str] = {
     "rydbergs": "Rydberg",
 }
 """Names of units by their spellings in files, in lower case."""
+
+ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
+"""Names of the energies that this package calculates, in eV."""
+
+PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)", re.IGNORECASE)
+"""Matches ``mol-1`` and the like, with the blank before it."""
 
 PUNCTUATION: str = " ,;:()[]{}"
 """Characters around a unit that do not belong to it."""
@@ -76,7 +86,7 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     """Unit of each of the energies that the frames of a file state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
-    (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
+    (``energy=-3.5 Ha``). Comments of CP2K, xtb and ORCA state hartree.
 
     Raises:
         InputError: If it is not a known unit of the energy of a cluster, not the same in all frames, or stated after
@@ -149,9 +159,12 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
+    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
+        return units
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
-    keys = own if any(own.fullmatch(str(key)) for key in info) else UNIT_KEYS
+    keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
+    keys = UNIT_KEYS if keys is not own and target in ENERGY_LABELS else keys
     for key, value in info.items():
         text = str(value).strip()
         if keys.fullmatch(str(key)):
@@ -166,8 +179,6 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
             else:
                 units[word] = word
         before = key
-    if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
-        units["i = ..., E = ..., as CP2K does"] = "Hartree"
     if PER_ATOM.fullmatch(target):
         units[target] = target
     elif unit := unit_in_name(target):
@@ -177,6 +188,26 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     return units
 
 
+def replace_energies(info: MutableMapping):
+    """Prepare a frame for new energies in eV: the unit that it states remains that of its other values only.
+
+    Example:
+        >>> info = {"energy": -1.0, "energy_unit": "Hartree", "E_dft": -1.1}
+        >>> replace_energies(info)
+        >>> info
+        {'E_dft': -1.1, 'earlier_energy_unit': 'Hartree'}
+    """
+    for key, value in list(info.items()):
+        word = str(key).strip(PUNCTUATION)
+        if UNIT_KEYS.fullmatch(str(key)) or FORCE_UNIT.fullmatch(f"{key}=x"):
+            info[f"{EARLIER}{key}"] = info.pop(key)
+        elif value is True and _is_energy(word):
+            info[f"{EARLIER}energy_unit"] = word
+            info.pop(key)
+        elif str(key).removesuffix("s").removesuffix("_unit") in ENERGY_LABELS:
+            info.pop(key)
+
+
 def unit_in_name(name: str) -> str | None:
     """Unit at the end of the name of an energy, if any.
 
@@ -184,24 +215,32 @@ def unit_in_name(name: str) -> str | None:
         >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
         ('Ha', None, None)
     """
-    match = UNIT_IN_KEY.fullmatch(name)
-    return _known(match[1]) if match and match[1].lower() not in ("au", "atomic") else None  # E_Au may be that of gold
+    match = UNIT_IN_KEY.fullmatch(PER_MOL.sub("/mol", name))
+    return (
+        known_unit(match[1]) if match and match[1].lower() not in ("au", "atomic") else None
+    )  # E_Au may be that of gold
 
 
-def _known(name: str) -> str | None:
-    name = name.strip(PUNCTUATION).lower()
+def known_unit(name: str) -> str | None:
+    """Name in :data:`~pyg_clusters.units.ENERGY_UNITS` of a unit in any spelling; ``None`` if it is unknown.
+
+    Example:
+        >>> known_unit("kcal mol^-1"), known_unit("(a.u.)"), known_unit("Å")
+        ('kcal/mol', 'Hartree', None)
+    """
+    name = PER_MOL.sub("/mol", name.strip(PUNCTUATION).lower())
     return SPELLINGS.get(name) or SPELLINGS.get(name.rstrip("."))
 
 
 def _is_energy(name: str) -> bool:
     """Whether a text is a unit of energies, or of energies per atom."""
-    return _known(name) is not None or PER_ATOM.fullmatch(name) is not None
+    return known_unit(name) is not None or PER_ATOM.fullmatch(name) is not None
 
 
 def _unit(where: str, text: str, name: str) -> StatedUnit:
     if PER_ATOM.fullmatch(name):
         raise InputError(f"{where}: {text!r} is an energy per atom; give the total energy of the cluster instead")
-    known = _known(name)
+    known = known_unit(name)
     if known is None:
         raise InputError(f"{where}: states an unknown unit of energies, {text!r}; use one of {', '.join(ENERGY_UNITS)}")
     return StatedUnit(where, text, known, ENERGY_UNITS[known])
@@ -217,6 +256,15 @@ def check_stated_unit(file: Path, target: str, energy: float):
         )
 
 
+def check_is_in_ev(info: Mapping[str, object], target: str):
+    """Check that the ``info`` of a structure states no other unit of an energy than eV."""
+    for text, name in _statements("the structure", info, target).items():
+        if _unit("the structure", text, name).energy != 1:
+            raise InputError(
+                f"the structure states {text}; convert {target!r} and the forces to eV and eV/Å, and remove it"
+            )
+
+
 def check_stated_force_unit(file: Path, unit: float):
     """Check that the assumed unit of forces in eV/Å agrees with the ``force_unit`` that XYZ text states, if any."""
     for number, info, length in _comments(file) if file.exists() and file_format(file) == "xyz" else ():
@@ -224,7 +272,9 @@ def check_stated_force_unit(file: Path, unit: float):
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue
             energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
-            stated = ENERGY_UNITS.get(_known(energy) or "", math.nan) / LENGTHS.get(of_length.strip().lower(), math.nan)
+            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTHS.get(
+                of_length.strip().lower(), math.nan
+            )
             if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length
                 raise InputError(
                     f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "

@@ -13,7 +13,16 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError, MissingExtra, MissingProperty, describe_error
-from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, Topology, TruncatedFrame, cut_frame
+from pyg_clusters.frames.block import (
+    BadFrame,
+    FrameBlock,
+    Keep,
+    LazyAtoms,
+    ReadOptions,
+    Topology,
+    TruncatedFrame,
+    cut_frame,
+)
 from pyg_clusters.frames.paths import file_format, unpacked
 
 SAME_DISTANCES: float = 0.2
@@ -49,7 +58,7 @@ def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: To
             end = min(first + options.block_size, num_frames)
             block = _read(path, trajectory, topology.numbers, first, end, options) if keep(number) else None
             if cut and block is not None and end == num_frames:
-                block.unreadable = [cut_frame(TruncatedFrame, path, num_frames)]
+                block.unreadable.append(cut_frame(TruncatedFrame, path, num_frames))
             yield block
 
 
@@ -59,7 +68,7 @@ def _check_order(path: Path, topology: Topology, pos: np.ndarray):
     This is known if the first frame is the structure of the topology: then the distances of an atom to all others are
     nearly those of one atom of the topology, which must be of the same index or element.
     """
-    if len(set(topology.numbers)) < 2 or len(pos) > MAX_ATOMS_OF_KNOWN_ORDER:
+    if len(set(topology.numbers)) < 2 or not 0 < len(pos) <= MAX_ATOMS_OF_KNOWN_ORDER:
         return
     known, found = (np.sort(cdist(points, points), axis=1) for points in (topology.pos, pos))
     if np.sqrt(np.square(found - known).mean(axis=1)).max() <= SAME_DISTANCES:  # the same structure in the same order
@@ -122,21 +131,29 @@ def _frame(trajectory, number: int):
 
 
 def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, options: ReadOptions) -> FrameBlock:
+    unreadable: list[BadFrame] = []
     if hasattr(trajectory, "timeseries"):
         pos = trajectory.timeseries(start=first, stop=end, order="fac")
         cell = _cells(trajectory, first, end)
+        numbers = list(range(first, first + len(pos)))
     else:
-        frames = [_frame(trajectory, number) for number in range(first, end)]
-        pos, cell = (np.stack([getattr(frame, name) for frame in frames]) * 10 for name in ("x", "box"))
+        frames = {number: _frame(trajectory, number) for number in range(first, end)}
+        empty = [number for number, frame in frames.items() if not getattr(frame, "hasx", True)]  # its x is arbitrary
+        unreadable = [BadFrame(str(path), number, "holds velocities or forces, but no positions") for number in empty]
+        frames = {number: frame for number, frame in frames.items() if number not in empty}
+        pos = np.array([frame.x for frame in frames.values()]).reshape(-1, len(z), 3) * 10
+        cell = np.array([frame.box for frame in frames.values()]).reshape(-1, 3, 3) * 10
+        numbers = list(frames)
     num_frames = len(pos)
     block = FrameBlock(
         file=str(path),
-        number=np.arange(first, first + num_frames),
+        number=np.array(numbers, dtype=np.int64),
         z=np.tile(z, num_frames),
         pos=pos.reshape(-1, 3).astype(np.float64),
         ptr=np.arange(num_frames + 1) * len(z),
         cell=cell.astype(np.float64),
         pbc=np.asarray(cell.any(axis=2)),
+        unreadable=unreadable,
     )
     if options.with_atoms:
         block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c) for p, c in zip(pos, cell, strict=True))

@@ -235,7 +235,7 @@ def _ase_format(name: Path, content: bytes) -> str | None:
     found = next((kind for kind in ioformats.values() if any(map(kind.match_name, names))), None)
     if found is None:
         try:
-            found = match_magic(content[:2000])
+            found = match_magic(content if name.suffix.lower() in (".out", ".log") else content[:2000])
         except UnknownFileTypeError:
             suffix = name.suffix[1:].lower()
             found = extension2format.get(suffix) or ioformats.get(suffix)

@@ -73,6 +73,9 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
+OF_CP2K: re.Pattern[str] = re.compile(r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*E\s*=\s*\S+")
+"""Matches comments of CP2K, whose energy is in hartree."""
+
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
 
@@ -144,6 +147,7 @@ def comment_for_ase(line: bytes) -> Comment:
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
+    info |= {"E_unit": "Hartree"} if OF_CP2K.fullmatch(text) else {}
     values: dict[str, str] = {}
     for key, value in KEY_AND_VALUE.findall(QUOTED.sub("quoted", text)):
         if values.setdefault(key, value) != value:
@@ -235,6 +239,9 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms.pbc = True
     if comment.length is not None:
         convert_to_angstrom(atoms, comment.length)
+        for key in [key for key in atoms.info if FORCE_UNIT.fullmatch(f"{key}=x")]:
+            unit = str(atoms.info[key])
+            atoms.info[key] = f"{unit.rpartition('/')[0] or unit}/Å"
     return atoms
 
 

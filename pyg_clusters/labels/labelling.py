@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.atoms import ENERGIES, FORCES, join_atoms
+from pyg_clusters.frames.energy_units import replace_energies
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
@@ -56,6 +57,7 @@ def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
     copy = join_atoms(atoms, "refuse" if atoms.pbc.any() else "keep")
     copy.calc = None
     copy.cell[:] = 0.0
+    replace_energies(copy.info)
     for name in (*OLD, *names):
         copy.info.pop(name, None)
         copy.arrays.pop(name, None)
