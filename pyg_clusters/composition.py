@@ -6,17 +6,33 @@ from contextlib import suppress
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from ase.formula import Formula
-from ase.symbols import Symbols
 
 from pyg_clusters.errors import InputError
 
 
-def compositions(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Number of atoms of each element in each cluster, ``[num_graphs, 119]``, from atomic numbers and offsets."""
-    num = len(ptr) - 1
-    row = np.repeat(np.arange(num), np.diff(ptr))
-    width = len(chemical_symbols)
-    return np.bincount(row * width + np.asarray(z), minlength=num * width).reshape(num, width)
+def compositions(z: np.ndarray, ptr: np.ndarray, elements: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Number of atoms of each element in each cluster.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        elements: Atomic numbers of the elements to count; by default those that occur.
+
+    Returns:
+        The elements ``[num_elements]``, and the numbers ``[num_graphs, num_elements + 1]``, of which the last is that
+        of the atoms of all other elements.
+
+    Example:
+        >>> compositions(np.array([79, 29, 79, 79, 79]), np.array([0, 3, 5]))[1].tolist()
+        [[1, 2, 0], [0, 2, 0]]
+    """
+    z, num = np.asarray(z), len(ptr) - 1
+    elements = np.flatnonzero(np.bincount(z)) if elements is None else elements
+    width = len(elements) + 1
+    column = np.full(len(chemical_symbols), width - 1)
+    column[elements] = np.arange(width - 1)
+    key = np.repeat(np.arange(num) * width, np.diff(ptr)) + column[z]
+    return elements, np.bincount(key, minlength=num * width).astype(np.int32).reshape(num, width)
 
 
 def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
@@ -26,10 +42,10 @@ def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
         >>> composition_names(np.array([79, 29, 79, 79, 79]), np.array([0, 3, 5])).tolist()
         ['Au2Cu', 'Au2']
     """
-    counts = compositions(z, ptr)
-    elements = np.flatnonzero(counts.any(axis=0))
-    kinds, kind_of_cluster = np.unique(counts[:, elements], axis=0, return_inverse=True)
-    names = [Symbols(np.repeat(elements, kind)).get_chemical_formula() for kind in kinds]
+    elements, counts = compositions(z, ptr)
+    kinds, kind_of_cluster = np.unique(counts[:, :-1], axis=0, return_inverse=True)
+    symbols = [chemical_symbols[number] for number in elements]
+    names = [formula_of({symbol: n for symbol, n in zip(symbols, kind, strict=True) if n}) for kind in kinds.tolist()]
     return np.array(names, dtype=str)[kind_of_cluster.ravel()]
 
 
@@ -127,7 +143,7 @@ def formula_of(composition: Mapping[str, int]) -> str:
         >>> formula_of({"Cu": 12, "Au": 1})
         'AuCu12'
     """
-    return Formula.from_dict(composition).format("hill")
+    return Formula.from_dict(dict(composition)).format("hill")
 
 
 def _partitions(total: int, parts: int, least: int) -> Iterator[tuple[int, ...]]:

@@ -11,7 +11,8 @@ from ase import Atoms
 from helpers import rows_of
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.composition import comparable, composition_names
+from pyg_clusters.composition import comparable, composition_names, compositions
+from pyg_clusters.evaluation.report import CompositionMean
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models import AlloyDART, save_model
@@ -48,6 +49,14 @@ def test_names_are_those_of_ase():
     names = composition_names(np.concatenate([one.numbers for one in atoms]), ptr)
     assert names.tolist() == [one.get_chemical_formula() for one in atoms]
     assert composition_names(np.zeros(0, int), np.zeros(1, int)).tolist() == []
+
+
+def test_elements_that_do_not_occur_take_no_memory():
+    z, ptr = np.array([31, 31, 33, 29, 31]), np.array([0, 3, 5])
+    elements, counts = compositions(z, ptr)
+    assert elements.tolist() == [29, 31, 33] and counts.tolist() == [[0, 2, 1, 0], [1, 1, 0, 0]]
+    mean = CompositionMean(z[:3], ptr[:2], np.array([-6.0]))
+    assert mean(z, ptr).tolist() == pytest.approx([-6.0, -2.4])  # Ga2As, and gallium alone of CuGa
 
 
 def test_one_element_is_compared_within_a_size():

@@ -203,7 +203,7 @@ class LabelReader:
                 yield int(block.number[frame])
 
 
-def _is_ion(block: FrameBlock, frame: int) -> bool:
+def _is_ion(block: FrameBlock, frame: np.integer) -> bool:
     state = None if block.states is None else block.states[frame]
     return isinstance(state, ElectronicState) and state.charge != 0
 

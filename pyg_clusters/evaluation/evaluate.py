@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ class Compared:
         """Number of atoms of each cluster ``[num_graphs]``."""
         return np.diff(self.ptr)
 
-    @property
+    @cached_property
     def kinds(self) -> np.ndarray:
         """Size or composition of each cluster ``[num_graphs]``, within which ranks are compared."""
         return comparable(composition_names(self.z, self.ptr), self.sizes)

@@ -51,14 +51,14 @@ class CompositionMean:
     """
 
     def __init__(self, z: np.ndarray, ptr: np.ndarray, energy: np.ndarray):
-        counts = compositions(z, ptr)
+        self.elements, counts = compositions(z, ptr)
         self.known, of_cluster, numbers = np.unique(counts, axis=0, return_inverse=True, return_counts=True)
         self.mean = np.bincount(of_cluster.reshape(-1), weights=energy) / numbers
         self.per_atom = np.linalg.lstsq(counts.astype(float), energy, rcond=None)[0]
 
     def __call__(self, z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
         """Energies ``[num_graphs]`` in eV of other clusters."""
-        counts = compositions(z, ptr)
+        _, counts = compositions(z, ptr, self.elements)
         index_of = {row.tobytes(): index for index, row in enumerate(self.known)}
         present, of_cluster = np.unique(counts, axis=0, return_inverse=True)
         index = np.array([index_of.get(row.tobytes(), -1) for row in present])[of_cluster.reshape(-1)]
@@ -124,9 +124,8 @@ def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np
     """
     if not len(labels):
         return None
-    counts = compositions(z, ptr)
-    elements = np.flatnonzero(counts.any(axis=0))
-    counts, sizes = counts[:, elements].astype(float), np.diff(ptr)
+    elements, counts = compositions(z, ptr)
+    counts, sizes = counts[:, :-1].astype(float), np.diff(ptr)
     error = labels - predicted
     shifts = np.linalg.lstsq(counts, error, rcond=None)[0]
     offset = counts @ shifts

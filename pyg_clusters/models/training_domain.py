@@ -19,6 +19,7 @@ def element_counts(z: Tensor, ptr: Tensor) -> Tensor:
 
 
 PAIRS_AT_ONCE: int = 1 << 20  # maximum number of distances in memory at a time
+CLUSTERS_AT_ONCE: int = 10_000  # maximum number of clusters whose elements are counted at a time
 
 
 class TrainingDomain(nn.Module):
@@ -72,7 +73,13 @@ class TrainingDomain(nn.Module):
         self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
 
     def _add_fractions(self, z: Tensor, ptr: Tensor):
-        low, high = torch.aminmax((element_counts(z, ptr) / ptr.diff()[:, None]).to(self.fractions), dim=0)
+        limits = []
+        for first in range(0, ptr.numel() - 1, CLUSTERS_AT_ONCE):
+            ends = ptr[first : first + CLUSTERS_AT_ONCE + 1]
+            counts = element_counts(z[int(ends[0]) : int(ends[-1])], ends - ends[0])
+            limits.append(torch.aminmax((counts / ends.diff()[:, None]).to(self.fractions), dim=0))
+        low = torch.stack([limit.min for limit in limits]).amin(0)
+        high = torch.stack([limit.max for limit in limits]).amax(0)
         if not self.known:
             self.fractions.copy_(torch.stack([low, high]))
         elif self.fraction_ranges:  # else they are unknown, as in state dicts of earlier versions
