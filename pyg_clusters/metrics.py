@@ -298,8 +298,8 @@ def interval_metrics(
         per_unit: Factor from the unit of the errors to the unit of the reported widths.
 
     Returns:
-        ``coverage``, ``coverage_reached``, its ``standard_error`` (with clusters of a group drawn together),
-        ``mean_width_kcal_mol`` (named by the unit) and ``num_groups``.
+        ``coverage``, ``coverage_reached``, its ``standard_error`` (with clusters of a group drawn together; NaN for a
+        single group), ``mean_width_kcal_mol`` (named by the unit) and ``num_groups``.
 
     Example:
         >>> metrics = interval_metrics([0.1, -0.3, 0.2, 0.0], [0.2, 0.2, 0.2, 0.2], 0.8)
@@ -310,7 +310,7 @@ def interval_metrics(
     inside = np.abs(error) <= half_width
     reached = float(inside.mean())
     _, group = np.unique(np.arange(len(error)) if groups is None else np.asarray(groups), return_inverse=True)
-    residuals = np.bincount(group, weights=inside - reached)
+    residuals = np.bincount(group, weights=inside - reached) if group.any() else np.nan
     return {
         "coverage": coverage,
         "coverage_reached": reached,

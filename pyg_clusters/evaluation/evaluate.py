@@ -16,7 +16,7 @@ from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
 from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
-from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
+from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once
@@ -232,10 +232,30 @@ def _compare(
         z,
         pos,
         ptr,
-        np.arange(len(ptr) - 1),
+        np.arange(len(ptr) - 1) if options.coverage is None else _groups([block.frames for block in blocks]),
         per_atom,
     )
     return compared, np.concatenate(forces_of_blocks) if forces else None
+
+
+def _groups(blocks: list[FrameBlock]) -> np.ndarray:
+    """Group of each frame ``[num_frames]``, within which errors are alike, for the standard error of a coverage.
+
+    It is the value ``group`` if all frames have one, as in a training set; else the file if there are several, and each
+    frame is a group if there is only one.
+    """
+    frames = [(block.file, number) for block in blocks for number in block.number.tolist()]
+    files = list(dict.fromkeys(file for file, _ in frames))
+    known: dict[tuple[str, int], str | None] = {}
+    labelled = Frames.open(files, properties=["group"], on_bad="skip", on_missing="skip", fragments="keep")
+    with suppress(MissingProperty):  # a store without groups
+        for block in labelled.blocks(ahead=0, report=False):
+            for number, value in zip(block.number.tolist(), block.properties["group"], strict=True):
+                known[block.file, number] = group_label(value)
+    names = [known.get(frame) for frame in frames]
+    if None not in names:
+        return np.array(names, dtype=object)
+    return np.array([file for file, _ in frames]) if len(files) > 1 else np.arange(len(frames))
 
 
 def _force_labels(block: FrameBlock, name: str) -> np.ndarray:
