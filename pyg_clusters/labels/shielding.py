@@ -5,11 +5,12 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
+from ase.units import Hartree
 from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
-from pyg_clusters.labels.dft import HARTREE, need_pyscf
+from pyg_clusters.labels.dft import need_pyscf
 from pyg_clusters.labels.dft.kohn_sham import (
     ClosedShell,
     gross_populations,
@@ -142,8 +143,8 @@ class ShieldingLabeller:
         else:
             solution = solve_closed_shell(mol, self.level, spare)
         reason = self._judge(solution, atoms.info)
-        atoms.info["energy"] = HARTREE * float(solution.mf.e_tot)
-        atoms.info["homo_lumo_gap"] = HARTREE * solution.gap
+        atoms.info["energy"] = Hartree * float(solution.mf.e_tot)
+        atoms.info["homo_lumo_gap"] = Hartree * solution.gap
         atoms.info["method"] = str(self.level)
         if reason is None or self.label_unstable:
             solution.free_memory()
@@ -157,15 +158,15 @@ class ShieldingLabeller:
     def _judge(self, solution: ClosedShell, info: dict) -> str | None:
         """Test the stability, write its results to ``info``, and return the reason for a rejection, if any."""
         value, vector = triplet_stability(solution)
-        info["lambda_triplet"] = HARTREE * value
+        info["lambda_triplet"] = Hartree * value
         info["rks_stable"] = value > 0
         if value > 0:
             info["s2"] = 0.0
             return None
         if self.spin_test == "stability":
-            return f"the closed shell is triplet-unstable: lowest eigenvalue {HARTREE * value:.3f} eV"
+            return f"the closed shell is triplet-unstable: lowest eigenvalue {Hartree * value:.3f} eV"
         found = broken_symmetry(solution, vector)
-        info["s2"], info["broken_symmetry_lowering"] = found.spin_squared, HARTREE * found.lowering
+        info["s2"], info["broken_symmetry_lowering"] = found.spin_squared, Hartree * found.lowering
         if found.spin_squared < self.max_s2:
             return None
         return f"<S^2> of the broken-symmetry singlet is {found.spin_squared:.3f}, not below {self.max_s2}"
@@ -305,7 +306,7 @@ class StabilityLabeller:
         mol = VALENCE_LEVEL.molecule(result, charge)
         try:
             solution = solve_closed_shell(mol, VALENCE_LEVEL, spare_memory(limit, result, VALENCE_LEVEL))
-            value = HARTREE * triplet_stability(solution)[0]
+            value = Hartree * triplet_stability(solution)[0]
         except LabellingError as error:
             return LabelResult(result, str(error), note)
         result.info["valence_lambda_triplet"] = value

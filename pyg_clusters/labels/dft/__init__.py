@@ -7,7 +7,4 @@ try:
 except ImportError:  # need_pyscf raises the error when a calculation is requested
     df = dft = gto = lib = scf = None
 
-HARTREE: float = 27.211386245988
-"""Hartree energy in eV (CODATA 2018)."""
-
-__all__ = ["HARTREE", "df", "dft", "gto", "lib", "need_pyscf", "scf"]
+__all__ = ["df", "dft", "gto", "lib", "need_pyscf", "scf"]
