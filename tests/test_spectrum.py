@@ -134,7 +134,7 @@ def test_spectra_of_each_size(model, tmp_path, capsys):
     result = json.loads((out / "spectrum.json").read_text())
     assert (result["reference_ppm"], result["width_ppm"], result["temperature_K"]) == (610, 5, 300)
     of_2, of_3 = result["spectra"]
-    assert (of_2["size"], of_2["clusters"], of_2["atoms"], of_3["atoms"]) == ("2", 2, 4, 3)
+    assert (of_2["size"], of_2["num_clusters"], of_2["num_atoms"], of_3["num_atoms"]) == (2, 2, 4, 3)
     assert of_2["pred_peak_ppm"] == pytest.approx(10) and of_3["dft_peak_ppm"] == pytest.approx(10)
     # The predictions are one line; half of the DFT spectrum of the dimers lies there, three quarters in equilibrium.
     assert of_2["overlap"] == pytest.approx(0.5, abs=1e-3)
@@ -159,7 +159,7 @@ def test_one_spectrum_of_all_without_labels(model, tmp_path):
     result = json.loads((tmp_path / "out" / "spectrum.json").read_text())
     assert result["reference_ppm"] == SODIUM_REFERENCE_PPM and result["temperature_K"] is None
     (row,) = result["spectra"]
-    assert (row["size"], row["clusters"], row["atoms"]) == ("all", 2, 5) and "overlap" not in row
+    assert (row["size"], row["num_clusters"], row["num_atoms"]) == ("all", 2, 5) and "overlap" not in row
     assert row["pred_peak_ppm"] == pytest.approx(SODIUM_REFERENCE_PPM - 600, abs=0.5)
 
 
@@ -197,7 +197,7 @@ def test_frames_without_a_finite_label_are_left_out(model, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "frame 0: 'nmr_shielding' is nan" in error and "frame 2: 'energy' is inf" in error
     (row,) = json.loads((tmp_path / "out" / "spectrum.json").read_text())["spectra"]
-    assert (row["clusters"], row["effective_isomers"]) == (1, 1.0)
+    assert (row["num_clusters"], row["effective_isomers"]) == (1, 1.0)
     assert row["dft_boltzmann_peak_ppm"] == pytest.approx(SODIUM_REFERENCE_PPM - 580, abs=0.5)
 
 

@@ -52,7 +52,7 @@ class Atomic:
 
 
 LABELS = {
-    "clusters": "clusters",
+    "num_clusters": "clusters",
     "pred_peak_ppm": "peak (ppm)",
     "dft_peak_ppm": "peak, DFT (ppm)",
     "overlap": "overlap",
@@ -77,7 +77,8 @@ class Group:
     @property
     def row(self) -> dict[str, Any]:
         """Counts, peaks in ppm, overlaps with the DFT spectra and the effective number of isomers, where known."""
-        row: dict[str, Any] = {"size": self.name, "clusters": self.clusters, "atoms": self.atoms}
+        size = int(self.name) if self.name.isdigit() else self.name
+        row: dict[str, Any] = {"size": size, "num_clusters": self.clusters, "num_atoms": self.atoms}
         row |= {f"{name}_peak_ppm": lines.peak for name, lines in self.spectra.items()}
         for ending in ("", "_boltzmann"):
             if f"dft{ending}" in self.spectra:
