@@ -495,6 +495,10 @@ def test_energies_of_files(frames, tmp_path, capsys):
     assert aside.info["name"] == "n2" and aside.info["set_aside"] == "no self-consistency"
     log = [json.loads(line) for line in (tmp_path / "labelled.log.jsonl").read_text().splitlines()]
     assert [line["source_frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
+    assert label(out, tmp_path / "again.extxyz") == 0  # the origin is that of the first file
+    log = [json.loads(line) for line in (tmp_path / "again.log.jsonl").read_text().splitlines()]
+    origins = [(line["source_file"], line["source_frame"]) for line in log]
+    assert origins == [(str(frames), number) for number in (0, 1, 3, 4, 5)]
 
 
 def test_resumed_equals_uninterrupted(frames, tmp_path):

@@ -20,6 +20,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.paths import check_named_once
+from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
@@ -131,8 +132,8 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
     frames = result.frames
     sizes = frames.sizes
     columns = {
-        "source_file": np.repeat(frames.file, sizes),
-        "source_frame": np.repeat(frames.number, sizes),
+        SOURCE_FILE: np.repeat(frames.origins[0], sizes),
+        SOURCE_FRAME: np.repeat(frames.origins[1], sizes),
         "atom": np.concatenate([np.arange(size) for size in sizes]),
         "element": np.array(chemical_symbols)[frames.z],
         "region": np.array(REGIONS)[result.region],

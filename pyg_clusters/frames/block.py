@@ -228,6 +228,12 @@ def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, n
     return z, pos, offsets(np.concatenate([block.sizes for block in blocks]))
 
 
+def origins_of(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray]:
+    """Origins of the frames of several blocks, in their order, as :attr:`FrameBlock.origins`."""
+    files, numbers = zip(*(block.origins for block in blocks), strict=True)
+    return np.concatenate(files), np.concatenate(numbers)
+
+
 def states_of(blocks: Sequence[FrameBlock]) -> np.ndarray | None:
     """Charges and spins of the frames of several blocks, in their order, as :attr:`FrameBlock.states`."""
     if all(block.states is None for block in blocks):
@@ -243,10 +249,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
-    origin = None
-    if any(part.origin is not None for part in parts):
-        origins = [part.origins for part in parts]
-        origin = np.concatenate([files for files, _ in origins]), np.concatenate([numbers for _, numbers in origins])
+    origin = origins_of(parts) if any(part.origin is not None for part in parts) else None
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),

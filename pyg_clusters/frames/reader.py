@@ -22,6 +22,7 @@ from pyg_clusters.frames.block import (
     TruncatedFrame,
     UnlabelledFrame,
     flat_arrays,
+    origins_of,
     states_of,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
@@ -265,6 +266,7 @@ class FrameSet:
         ptr: Offsets of the frames ``[num_frames + 1]``.
         properties: Requested values per frame, ``[num_frames]`` each.
         bad: Frames that were left out.
+        origins: File and index from which each frame was first read, ``[num_frames]`` each.
         states: Charge and spin of each frame as in :attr:`FrameBlock.states`, ``[num_frames]``; ``None`` if none states
             them.
     """
@@ -276,6 +278,7 @@ class FrameSet:
     ptr: np.ndarray
     properties: dict[str, np.ndarray]
     bad: list[BadFrame]
+    origins: tuple[np.ndarray, np.ndarray]
     states: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -357,5 +360,6 @@ def read_set(
         ptr=ptr,
         properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
         bad=bad,
+        origins=origins_of(blocks),
         states=states_of(blocks),
     )

@@ -18,6 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, remove_stale
 from pyg_clusters.frames import BadFrame, FrameLog, Shard, good_frames, read_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
+from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.labels.dft.level import FREE, GB, ShieldingLevel, free_memory
 from pyg_clusters.labels.labelling import EnergyLabeller, Labeller, LabelResult, label_frames, label_on_ray
@@ -285,7 +286,8 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
                 else label_frames(atoms, labeller, workers=options.workers, threads=options.threads)
             ):
                 key, frame = waiting[index]
-                files.add(key, result, seconds, source_file=frame.file, source_frame=frame.number)
+                origin = origin_in(frame.atoms.info) or (frame.file, frame.number)
+                files.add(key, result, seconds, **dict(zip((SOURCE_FILE, SOURCE_FRAME), origin, strict=True)))
                 text = f"{frame.atoms.get_chemical_formula()} {result.note}, {seconds:.1f} s"
                 progress.advance(text + (f"; rejected: {result.reason}" if result.reason else ""))
         removed = files.sort(keys)
