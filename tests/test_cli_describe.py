@@ -12,7 +12,7 @@ from helpers import atoms_of, refused, rows_of
 
 from pyg_clusters.analysis.core_surface import linear_probe, regions, separate_regions
 from pyg_clusters.cli.main import main
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, NodeSchNet
@@ -177,6 +177,27 @@ def test_describe_refuses(clusters, tmp_path, capsys):
     write_extxyz(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], info={"e": float("nan")})])
     line = refused(["describe", tmp_path / "dimer.extxyz", "--target", "e"], capsys)
     assert "frame 0: 'e' must be a number, got nan" in line
+
+
+def test_a_set_knows_where_its_frames_were_first_read(clusters, tmp_path):
+    """Copies of frames 3 and 1 in another file, as predict and convert write them."""
+    copies = [frame.atoms for frame in read_atoms([clusters])]
+    for number, atoms in enumerate(copies):
+        atoms.info |= {"source_file": "md.xyz", "source_frame": 10 * number}
+    write_extxyz(tmp_path / "copies.extxyz", [copies[3], copies[1]])
+    files, numbers = read_set([str(clusters), str(tmp_path / "copies.extxyz")], sizes=(60,)).origins
+    assert numbers.tolist() == [0, 1, 3, 4, 30, 10]
+    assert files.tolist() == [str(clusters)] * 4 + ["md.xyz"] * 2
+
+
+def test_equal_counts_of_files_of_one_name(tmp_path):
+    """Frames are named by the whole path where the names of the files are equal, as those of OUTCARs."""
+    for name, length in (("a", 3.0), ("b", 3.2)):
+        (tmp_path / name).mkdir()
+        write_extxyz(tmp_path / name / "end.xyz", [Atoms("Na3", [[0.0, 0, 0], [0, 0, length], [0, length, 0]])])
+    out = tmp_path / "out"
+    assert main(["describe", str(tmp_path / "a"), str(tmp_path / "b"), "--radii", "3.5", "--out", str(out)]) == 0
+    assert rows_of(out / "collisions.csv")[0]["frames"] == f"{tmp_path}/a/end.xyz:0 {tmp_path}/b/end.xyz:0"
 
 
 @pytest.mark.figures

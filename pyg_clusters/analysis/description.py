@@ -93,7 +93,7 @@ def summary(description: Description, names: Sequence[str]) -> dict:
         "frames": list(names),
         "num_clusters": len(frames),
         "num_atoms": len(frames.z),
-        "elements": sorted({chemical_symbols[z] for z in frames.z}),
+        "elements": [chemical_symbols[z] for z in np.unique(frames.z)],
         "clusters_per_size": {row["size"]: row["num_clusters"] for row in description.shells},
         "smallest_distance": distribution.smallest_distance,
         "bond_length": distribution.bond_length,
@@ -159,10 +159,12 @@ def make_report(description: Description, names: Sequence[str], command: str) ->
 def _shared_columns(description: Description) -> dict[str, list]:
     """Columns with a row for each multiset that several isomers share."""
     frames, shared = description.frames, description.collisions.shared
-    several = len(set(frames.file.tolist())) > 1
+    files = {str(file): Path(file).name for file in frames.file.tolist()}
+    files = files if len(set(files.values())) == len(files) else {file: file for file in files}  # all called OUTCAR
 
     def name(index: int) -> str:
-        return f"{Path(frames.file[index]).name}:{frames.number[index]}" if several else str(frames.number[index])
+        number = str(frames.number[index])
+        return f"{files[str(frames.file[index])]}:{number}" if len(files) > 1 else number
 
     return {
         "size": [group.size for group in shared],
@@ -185,7 +187,7 @@ def _pair_distribution(description: Description) -> Figure:
     tidy(upper, "", "g(r) / Å⁻³")
     tidy(lower, "distance r / Å", "neighbours within r")
     upper.plot(r, g, color=BLUE, linewidth=1.4)
-    lower.plot(r, neighbors, color=BLUE, linewidth=1.4)
+    lower.plot(r + description.distribution.bin_width / 2, neighbors, color=BLUE, linewidth=1.4)
     within = np.flatnonzero(neighbors < 0.999 * neighbors[-1])
     last = float(r[within[-1]]) if within.size else float(r[-1])
     upper.set(xlim=(0.0, last), ylim=(0.0, 1.12 * (g.max() or 1.0)))
