@@ -19,7 +19,7 @@ from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
-from pyg_clusters.frames.paths import check_named_once
+from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import Calibration
@@ -323,7 +323,8 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     if len(present) < 2:
         return {}
     columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
-    masks = {run.dataset.files[index].name: file_of_cluster == index for index in present}
+    names = short_names(run.dataset.files)
+    masks = {names[str(run.dataset.files[index])]: file_of_cluster == index for index in present}
     return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 
