@@ -325,7 +325,7 @@ def test_benchmark_screening(model, frames, trajectory, tmp_path, capsys):
     assert "frames of 31 atoms" in capsys.readouterr().out
     energy = Predictor(load_model(model))(frames).energy.numpy().astype(float)
     ranks = rows_of(tmp_path / "benchmark/ranking.csv")
-    assert [(row["size"], row["frames"]) for row in ranks] == [("31", "45"), ("40", "45")]
+    assert [(row["size"], row["num_frames"]) for row in ranks] == [("31", "45"), ("40", "45")]
     of_31 = [number for number, atoms in enumerate(frames) if len(atoms) == 31]
     error = np.abs(energy[of_31] - [frames[number].info["own"] for number in of_31]).mean() * 23.060548
     assert float(ranks[0]["mae_own_kcal_mol"]) == pytest.approx(error, rel=1e-6)

@@ -1,10 +1,14 @@
 import math
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.evaluate import Compared, _errors_by_file
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -75,3 +79,19 @@ def test_nothing_to_compare():
 def test_different_lengths(function):
     with pytest.raises(ValueError, match=r"\[\[2\], \[3\], \[2\]\]"):
         function([1.0, 2.0], [1.0, 2.0, 3.0], [31, 31])
+
+
+class TwoFiles(list):
+    """Data set of two files of the same name in different folders."""
+
+    files = (Path("a/OUTCAR"), Path("b/OUTCAR"))
+    file_of_cluster = torch.tensor([0, 0, 1])
+
+
+def test_errors_of_files_of_one_name_are_kept_apart():
+    run = SimpleNamespace(dataset=TwoFiles(range(3)))
+    predicted, target = np.array([-1.0, -1.0, -1.0]), np.array([-1.0, -1.0, -1.1])
+    compared = Compared(predicted, target, None, np.full(6, 31), None, np.array([0, 2, 4, 6]), np.arange(3), False)
+    errors = _errors_by_file(run, torch.arange(3), compared)
+    found = {name: each["mae_kcal_mol"] for name, each in errors.items()}
+    assert found == pytest.approx({"a/OUTCAR": 0.0, "b/OUTCAR": 2.306}, abs=1e-3)

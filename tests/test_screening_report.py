@@ -121,6 +121,8 @@ def test_true_energies_are_compared_in_the_printed_result(capsys):
         "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00\n  best candidate 11.53 kcal/mol above the lowest frame"
     )
     assert capsys.readouterr().out.endswith(f"{expected}\n")
+    found.relaxed = np.array([np.nan, *found.energy[1:]])  # the lowest frame was not in the pool
+    assert found.regrets() == pytest.approx({13: 11.53}, abs=0.01)
     found = screening()
     found.candidates = found.candidates[1:]
     found.print()

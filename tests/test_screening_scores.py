@@ -57,7 +57,7 @@ def test_ranking():
     assert row.kendall == pytest.approx(kendalltau(PREDICTED, TRUTH).statistic)
     assert row.mae_kcal_mol == pytest.approx(KCAL_PER_MOL * np.abs(PREDICTED - TRUTH).mean())
     assert row.mae_own_kcal_mol == pytest.approx(2 * KCAL_PER_MOL)
-    assert (row.frames, row.rank_of_lowest, row.recall, row.recall_of_four) == (6, 4, 0, 1)
+    assert (row.num_frames, row.rank_of_lowest, row.recall, row.recall_of_four) == (6, 4, 0, 1)
 
 
 def test_ranking_of_perfect_predictions_and_of_one_frame():

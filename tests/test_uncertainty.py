@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
 from pyg_clusters.inference.calibration import conformal_quantile, expected_error, noise_of
@@ -508,7 +508,8 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
     for number, atoms in enumerate(frames):
         atoms.info["group"] = number % 3
     write_extxyz(tmp_path / "groups.extxyz", frames)
-    for names, count in (("halves_*.extxyz", 2), ("groups.extxyz", 3)):
+    write_store(tmp_path / "alone.h5", Frames.open(tmp_path / "nmr.extxyz", atom_properties=["nmr"]))
+    for names, count in (("halves_*.extxyz", 2), ("groups.extxyz", 3), ("alone.h5", len(frames))):
         labelled[0] = str(tmp_path / names)
         assert main(["evaluate", str(run), *labelled, "--coverage", "0.6", "--overwrite"]) == 0
         assert json.loads((tmp_path / "errors.json").read_text())["intervals"]["num_groups"] == count

@@ -26,7 +26,7 @@ from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.energy_units import units_of_labels
-from pyg_clusters.frames.paths import check_named_once
+from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
@@ -159,8 +159,7 @@ def make_report(description: Description, names: Sequence[str], command: str) ->
 def _shared_columns(description: Description) -> dict[str, list]:
     """Columns with a row for each multiset that several isomers share."""
     frames, shared = description.frames, description.collisions.shared
-    files = {str(file): Path(file).name for file in frames.file.tolist()}
-    files = files if len(set(files.values())) == len(files) else {file: file for file in files}  # all called OUTCAR
+    files = short_names(frames.file.tolist())
 
     def name(index: int) -> str:
         number = str(frames.number[index])

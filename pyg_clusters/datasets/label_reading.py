@@ -15,7 +15,8 @@ from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
 from pyg_clusters.frames.electronic_state import ElectronicState
-from pyg_clusters.frames.energy_units import ForceCheck, check_stated_force_unit, check_stated_unit
+from pyg_clusters.frames.energy_units import check_stated_force_unit, check_stated_unit
+from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
 from pyg_clusters.terminal import count_of
 

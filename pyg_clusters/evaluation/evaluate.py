@@ -13,11 +13,12 @@ from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.evaluation.comparison import Compared, TrainingSet, evaluation_of
 from pyg_clusters.evaluation.report import Evaluation, run_figures
-from pyg_clusters.frames import read_blocks
+from pyg_clusters.frames import Frames, read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
-from pyg_clusters.frames.energy_units import RELATED, SAME_UNIT, check_stated_force_unit, units_of_labels
-from pyg_clusters.frames.paths import check_named_once
+from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
+from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
+from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.prediction import Prediction
@@ -213,9 +214,11 @@ def _groups(blocks: list[FrameBlock]) -> np.ndarray:
     frames = [(block.file, number) for block in blocks for number in block.number.tolist()]
     files = list(dict.fromkeys(file for file, _ in frames))
     known: dict[tuple[str, int], str | None] = {}
-    for block in read_blocks(files, properties=["group"], on_bad="skip", on_missing="skip", report=False):
-        of_block = map(group_label, block.properties["group"])
-        known |= zip(((block.file, number) for number in block.number.tolist()), of_block, strict=True)
+    labelled = Frames.open(files, properties=["group"], on_bad="skip", on_missing="skip", fragments="keep")
+    with suppress(MissingProperty):  # a store without groups
+        for block in labelled.blocks(ahead=0, report=False):
+            for number, value in zip(block.number.tolist(), block.properties["group"], strict=True):
+                known[block.file, number] = group_label(value)
     groups = [known.get(frame) for frame in frames]
     if None not in groups:
         return np.array(groups, dtype=object)
@@ -256,7 +259,8 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     if len(present) < 2:
         return {}
     columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
-    masks = {run.dataset.files[index].name: file_of_cluster == index for index in present}
+    names = short_names(run.dataset.files)
+    masks = {names[str(run.dataset.files[index])]: file_of_cluster == index for index in present}
     return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 

@@ -271,7 +271,7 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
     distance, units = metadata.get("_distance_unit", "Ang"), metadata.get("_property_unit_dict", {})
     stated = LENGTHS.get(str(distance).lower())
     if stated is None or (stated != 1 and length != 1):
-        remedy = "convert the positions to Å" if stated is None else "it is converted from it, leave length_unit out"
+        remedy = "convert the positions to Å" if stated is None else "omit length_unit, as positions are converted"
         raise InputError(f"{path}: states the unit of length {distance!r}; {remedy}")
     for number, row in enumerate(rows):
         try:

@@ -297,6 +297,17 @@ def check_named_once(names: Iterable[str | os.PathLike]):
         found[status.st_dev, status.st_ino] = file
 
 
+def short_names(files: Iterable[str | os.PathLike]) -> dict[str, str]:
+    """Names of files without their folders, by path; whole paths if several files have the same name.
+
+    Example:
+        >>> short_names(["md/a.xyz", "md/b.xyz"]), short_names(["1/OUTCAR", "2/OUTCAR"])
+        ({'md/a.xyz': 'a.xyz', 'md/b.xyz': 'b.xyz'}, {'1/OUTCAR': '1/OUTCAR', '2/OUTCAR': '2/OUTCAR'})
+    """
+    names = {file: Path(file).name for file in dict.fromkeys(map(str, files))}
+    return names if len(set(names.values())) == len(names) else {file: file for file in names}
+
+
 def is_among(path: Path, pattern: Path) -> bool:
     """Whether an existing file is among those to which a file, folder or pattern expands."""
     if pattern.is_dir():

@@ -71,10 +71,10 @@ class ScreenOptions(
     OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions
 ):
     """Select the lowest-energy candidates of each cluster size (for alloys, of each composition) among the frames of
-    trajectories. The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank,
-    pred_energy, pred_energy_spread for models with an uncertainty estimate, pred_reason) and report.html. With --relax
-    the candidates are relaxed; initial_pred_energy, model_energy, model_fmax, model_steps and converged describe the
-    relaxation.
+    trajectories. The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, composition of
+    alloys, pred_rank from 1, pred_energy in eV, pred_energy_spread for models with an uncertainty estimate, pred_reason
+    and the energy of --truth) and report.html. With --relax the candidates are relaxed; initial_pred_energy (eV),
+    model_energy (eV), model_fmax (eV/Å), model_steps, converged and left_range describe the relaxation.
     """
 
     choose: str = field(default="rank", metadata={"choices": purposes})

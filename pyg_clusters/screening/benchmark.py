@@ -51,6 +51,7 @@ RESULTS = ("ranking.csv", "strategies.csv", "recall.csv")
 
 HEADINGS = {
     "size": "atoms",
+    "num_frames": "frames",
     "spearman": "Spearman",
     "kendall": "Kendall",
     "mae_kcal_mol": "MAE (kcal/mol)",

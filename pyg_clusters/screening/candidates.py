@@ -169,13 +169,15 @@ class Screening:
         )
 
     def regrets(self) -> dict[int | str, float]:
-        """Lowest true energy of the candidates above that of all compared frames in kcal/mol, by :attr:`kind`."""
-        assert self.true is not None
-        shown, _ = self.compared
-        true, kinds, picked = self.true[shown], self.kind[shown], self.picked[shown]
+        """Lowest true energy of the candidates above that of all frames in kcal/mol, by :attr:`kind`.
+
+        With a relaxation, these include the frames that were not relaxed.
+        """
+        true, kinds = self.true, self.kind
+        assert true is not None
         return {
-            kind: float(true[(kinds == kind) & picked].min() - true[kinds == kind].min()) * KCAL_PER_MOL
-            for kind in np.unique(kinds).tolist()
+            kind: float(true[(kinds == kind) & self.picked].min() - true[kinds == kind].min()) * KCAL_PER_MOL
+            for kind in np.unique(kinds[self.picked]).tolist()
         }
 
     def candidate(self, index: int, reason: str, atoms: Atoms | None = None, origin=None) -> Candidate:

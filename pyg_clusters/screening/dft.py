@@ -249,7 +249,7 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
         expected = electronic_state(candidates[index]).charge
         if (charge := _charge(run.atoms, expected)) != expected:
             raise InputError(
-                f"{run.file}: its charge is {charge}, that of candidate {index + 1} {expected}; omit the file"
+                f"{run.file}: its charge is {charge}, that of candidate {index + 1} is {expected}; omit the file"
             )
         if not np.isfinite(run.energy):
             raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; omit the file")

@@ -15,6 +15,7 @@ from pyg_clusters.analysis.report import MAX_ATOMS, Property, Report, literal, s
 from pyg_clusters.composition import above_element_mean, kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
+from pyg_clusters.frames.paths import short_names
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
@@ -261,7 +262,8 @@ def candidate_properties(screening: Screening, candidates: Sequence[Candidate]) 
         if not all(one.inside for one in candidates):
             properties["left range"] = Property(np.array([str(one.relaxation["left_range"]) for one in candidates]))
     if len(np.unique(screening.file)) > 1 or any(one.source_file != one.file for one in candidates):
-        properties["source_file"] = Property(np.array([Path(one.source_file).name for one in candidates]))
+        files = short_names(one.source_file for one in candidates)
+        properties["source_file"] = Property(np.array([files[one.source_file] for one in candidates]))
     properties["source_frame"] = Property(np.array([one.source_frame for one in candidates]))
     if screening.true is not None:
         true = screening.true[[one.index for one in candidates]]

@@ -40,7 +40,7 @@ class Ranking:
     """Quality of the ranking of the frames of a composition by predicted energies."""
 
     size: int  #: Number of atoms.
-    frames: int  #: Number of frames.
+    num_frames: int  #: Number of frames.
     spearman: float  #: Rank correlation with the true energies.
     kendall: float  #: Kendall's tau-b with them.
     mae_kcal_mol: float  #: Mean absolute difference from them, per cluster.
@@ -143,7 +143,7 @@ def ranking(
     correlation = spearman(predicted, truth)
     return Ranking(
         size=int(size),
-        frames=len(truth),
+        num_frames=len(truth),
         spearman=correlation,
         kendall=float(kendalltau(predicted, truth).statistic) if np.isfinite(correlation) else float("nan"),
         mae_kcal_mol=float(error.mean() * KCAL_PER_MOL) if error.size else float("nan"),
