@@ -171,7 +171,7 @@ def test_units_of_schnetpack(tmp_path, length):
         assert graph.force.numpy() == pytest.approx(atoms.get_forces(), abs=1e-5)
         assert (graph.pos[1] - graph.pos[0]).norm().item() == pytest.approx(atoms.get_distance(0, 1), abs=1e-5)
     if length == "Bohr":
-        with pytest.raises(InputError, match="states the unit of length 'Bohr'; it is converted from it, leave"):
+        with pytest.raises(InputError, match="states the unit of length 'Bohr'; omit length_unit"):
             ClusterDataset(tmp_path, energy_unit="kcal/mol", length_unit="Bohr", **data)
 
 
