@@ -10,7 +10,7 @@ from ase.units import Bohr, Hartree, Rydberg, kcal, mol
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, check_block
-from pyg_clusters.frames.ase_formats import stated_in
+from pyg_clusters.frames.ase_formats import stated_in, text_of
 from pyg_clusters.structures import ClusterEMT
 
 OUTCAR = """
@@ -79,13 +79,13 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
 )
 def test_charge_and_spin_that_outputs_state(tmp_path, kind, text, stated):
     (tmp_path / "output").write_text(text)
-    assert stated_in(tmp_path / "output", tmp_path / "output", kind) == stated
+    assert stated_in(tmp_path / "output", text_of(tmp_path / "output", kind), kind) == stated
 
 
 def test_an_output_of_two_charges_is_refused(tmp_path):
     (tmp_path / "job.out").write_text(ORCA + ORCA.replace("-1", "0"))
     with pytest.raises(InputError, match=r"job.out: states the charge -1 and 0; split it into two files"):
-        stated_in(tmp_path / "job.out", tmp_path / "job.out", "orca-output")
+        stated_in(tmp_path / "job.out", text_of(tmp_path / "job.out", "orca-output"), "orca-output")
 
 
 def test_a_cation_of_gaussian_is_no_neutral_cluster(tmp_path):

@@ -96,23 +96,30 @@ ELECTRONS: Mapping[str, re.Pattern[str]] = {
 """Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
 
-def stated_in(path: Path, copy: Path, kind: str) -> dict[str, float]:
+def text_of(copy: Path, kind: str) -> str:
+    """Text of a file, of at most 64 MB, in which the other functions search; empty for formats in which none does."""
+    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING, *STATES, *ELECTRONS}:
+        return ""
+    with copy.open(encoding="latin-1") as stream:
+        return stream.read(1 << 26)
+
+
+def stated_in(path: Path, text: str, kind: str) -> dict[str, float]:
     """Charge and spin multiplicity of the frames of a file, by their names in the ``info`` of a frame.
 
     Raises:
         InputError: If a file states two charges or multiplicities.
     """
     if kind in ELECTRONS:
-        text = _text(copy)
         match, neutral = ELECTRONS[kind].search(text), sum(_valences(text, kind))
         charge = neutral - float(match[1]) if match and neutral else 0
         charge = round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
         return {"charge": charge} if charge else {}
     stated: dict[str, float] = {}
-    for match in STATES[kind].finditer(_text(copy)) if kind in STATES else ():
-        for name, text in match.groupdict().items():
-            if text is not None and stated.setdefault(name, float(text)) != float(text):
-                raise InputError(f"{path}: states the {name} {stated[name]:g} and {text}; split it into two files")
+    for match in STATES[kind].finditer(text) if kind in STATES else ():
+        for name, value in match.groupdict().items():
+            if value is not None and stated.setdefault(name, float(value)) != float(value):
+                raise InputError(f"{path}: states the {name} {stated[name]:g} and {value}; split it into two files")
     return stated
 
 
@@ -131,11 +138,10 @@ def _valences(text: str, kind: str) -> list[float]:
     return [int(count) * float(valence) for count, valence in rows]
 
 
-def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:
+def are_forces_rotated(path: Path, text: str, kind: str) -> bool:
     """Whether a file of Gaussian has its forces in another orientation than its positions; with a warning."""
     if kind != "gaussian-out":
         return False
-    text = _text(copy)
     rotated = "Standard orientation:" in text and not re.search(r"(?:Input|Z-Matrix) orientation:", text)
     if rotated and "Forces (Hartrees/Bohr)" in text:
         warnings.warn(
@@ -146,13 +152,8 @@ def are_forces_rotated(path: Path, copy: Path, kind: str) -> bool:
     return rotated
 
 
-def _text(copy: Path) -> str:
-    with copy.open(encoding="latin-1") as stream:
-        return stream.read(1 << 26)
-
-
-def check_format(path: Path, copy: Path, kind: str):
-    """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
+def check_format(path: Path, text: str, kind: str):
+    """Check that ASE reads a file correctly.
 
     Raises:
         InputError: If the file is in units other than those that ASE assumes, names no elements, has several structures
@@ -160,9 +161,6 @@ def check_format(path: Path, copy: Path, kind: str):
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING, "vasp-out"}:
-        return
-    text = _text(copy)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
             f"{path}: contains {count} {'jobs' if kind == 'gaussian-out' else 'structures'}, but ASE reads only the "

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
-from scipy.spatial import cKDTree
 
 from pyg_clusters.errors import InputError, describe_error
-from pyg_clusters.frames.ase_formats import are_forces_rotated, check_format, is_unfinished, stated_in
+from pyg_clusters.frames.ase_formats import are_forces_rotated, check_format, is_unfinished, stated_in, text_of
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -35,6 +35,7 @@ from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom
+from pyg_clusters.pairs import nearest_distances
 
 SHORTEST: float = 0.65
 """Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
@@ -162,7 +163,10 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
     The complete frames of a run of VASP or Quantum ESPRESSO that is still being written are used, with a warning.
     """
     with unpacked(path) as copy:
-        check_format(path, copy, kind)
+        text = text_of(copy, kind)
+        check_format(path, text, kind)
+        stated, rotated = stated_in(path, text, kind), are_forces_rotated(path, text, kind)
+        del text  # it may be large
         unfinished = is_unfinished(copy, kind)
         if kind == "traj":
             frames = _trajectory(path, copy)
@@ -170,7 +174,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
             frames = _database(path, copy, kind, length)
         else:
             frames = _frames(path, copy, kind, unfinished)
-        number, stated, rotated = 0, stated_in(path, copy, kind), are_forces_rotated(path, copy, kind)
+        number = 0
         for number, frame in enumerate(frames, start=1):  # noqa: B007
             if isinstance(frame, Atoms):
                 frame.info |= stated
@@ -217,7 +221,7 @@ def _is_compressed(atoms: Atoms) -> bool:
     """Whether most atoms are much closer to another one than a bond length, as with positions in Å read as bohr."""
     if len(atoms) < 2:
         return False
-    nearest = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
+    nearest = nearest_distances(torch.from_numpy(atoms.positions)).numpy()
     return bool(np.median(nearest / (2 * covalent_radii[atoms.numbers])) < SHORTEST)
 
 
