@@ -76,9 +76,10 @@ class LabelReader:
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
             for frame in np.flatnonzero(single):
-                use = "an isolated atom: references='isolated_atoms' uses its energy"
-                use = "an isolated ion, which is no reference" if _is_ion(block, frame) else use
-                bad.append(BadFrame(block.file, int(block.number[frame]), f"number of atoms is 1, {use}"))
+                kind = "an isolated atom: references='isolated_atoms' uses its energy"
+                if _is_ion(block, frame):
+                    kind = "an isolated ion, which is no reference"
+                bad.append(BadFrame(block.file, int(block.number[frame]), f"number of atoms is 1, {kind}"))
             if single.any():
                 block = block.select(~single)
             block, unusable = check_block(block, on_bad="skip")

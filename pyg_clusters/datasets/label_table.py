@@ -169,12 +169,9 @@ class LabelTable:
     def _check_comments(self):
         """Check that no comment of a table states another unit than that in which its energies are read."""
         for line, text in enumerate(_text_of(self.path).splitlines(), start=1):
-            words = (
-                re.split(r"[\s,;:()\[\]]+", SPACED_PER_ATOM.sub(r"\1/atom", text))
-                if text.lstrip().startswith("#")
-                else []
-            )
-            for word in words:
+            if not text.lstrip().startswith("#"):
+                continue
+            for word in re.split(r"[\s,;:()\[\]]+", SPACED_PER_ATOM.sub(r"\1/atom", text)):
                 known = None if word.lower() in ("au", "atomic") else known_unit(word)
                 if known is None and not PER_ATOM.fullmatch(word):
                     continue
