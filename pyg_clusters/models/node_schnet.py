@@ -8,6 +8,8 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock,
 
 from pyg_clusters.geometry import batch_to_ptr, check_radii, is_traced, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn.extended_huckel import ExtendedHuckel
+from pyg_clusters.nn.inputs import InputScale
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import radius_pairs, radius_slots
@@ -36,6 +38,10 @@ class NodeSchNet(nn.Module):
     No neighbour is dropped, however many there are. Pairs at or beyond the cutoff are left out, also those of a given
     graph, because the envelope of PyG's convolution rises again beyond the cutoff (to 0.5 at 1.5 times the cutoff).
 
+    With ``extended_huckel``, which is not in the paper, a linear map of the standardised features of
+    :class:`~pyg_clusters.nn.ExtendedHuckel` is added to the embedding of each atom. They describe the electronic
+    structure of the whole cluster, on which shieldings depend, and roughly halve the errors. Sodium only.
+
     Args:
         hidden_channels (int): Number of features of an atom.
         num_filters (int): Number of channels of the convolution.
@@ -44,6 +50,7 @@ class NodeSchNet(nn.Module):
         cutoff (float): Cutoff radius in Å, exclusive.
         transform (bool): Whether the network predicts standard normal values, which the inverse transform of a
             generalised logistic distribution converts to shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
+        extended_huckel (bool): Whether the features of an extended Hückel calculation are inputs.
 
     Example:
         >>> import torch
@@ -63,6 +70,7 @@ class NodeSchNet(nn.Module):
         num_gaussians: int = 25,
         cutoff: float = 6.0,
         transform: bool = False,
+        extended_huckel: bool = False,
     ):
         super().__init__()
         if num_gaussians < 2:
@@ -81,6 +89,11 @@ class NodeSchNet(nn.Module):
         self.lin1 = nn.Linear(hidden_channels, hidden_channels // 2)
         self.act = ShiftedSoftplus()
         self.lin2 = nn.Linear(hidden_channels // 2, 1)
+        self.extended_huckel = extended_huckel
+        if extended_huckel:
+            self.huckel = ExtendedHuckel()
+            self.huckel_scale = InputScale(self.huckel.num_features, floor=1e-4)
+            self.huckel_embedding = nn.Linear(self.huckel.num_features, hidden_channels)
         self.scale = ShieldingScale(transform)
         self.domain = TrainingDomain()
         self.reset_parameters()
@@ -93,7 +106,11 @@ class NodeSchNet(nn.Module):
         self.embedding.reset_parameters()
         for block in self._blocks():
             block.reset_parameters()
-        for linear in (self.lin1, self.lin2):
+        linears = [self.lin1, self.lin2]
+        if self.extended_huckel:
+            self.huckel_scale.reset_parameters()
+            linears.append(self.huckel_embedding)
+        for linear in linears:
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
         self.scale.reset_parameters()
@@ -133,6 +150,10 @@ class NodeSchNet(nn.Module):
         between = Interpolation(edge_weight, self.cutoff, intervals, envelope)
         gaussians = self.distance_expansion(between.nodes)  # [num_nodes, num_gaussians]
         h = self.embedding(z)  # [num_atoms, hidden_channels]
+        if self.extended_huckel:
+            if pos is None:
+                raise ValueError("NodeSchNet with extended_huckel needs positions")
+            h = h + self.huckel_embedding(self.huckel_scale(self.huckel(z, pos, batch)))
         for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))

@@ -14,10 +14,11 @@ from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn.extended_huckel import ExtendedHuckel
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
-Variables = Literal["coordination", "populations", "both"]
+Variables = Literal["coordination", "populations", "both", "huckel"]
 
 NUM_POPULATIONS: int = 19  # gross orbital populations of an atom, one for each 6-31G(d) function of sodium
 
@@ -44,10 +45,11 @@ class ShieldingLasso(nn.Module):
     with a standard deviation below 0.01 neighbours are not used. Without a transform, t is the identity. Coordination
     numbers are computed from the positions, without any electronic-structure calculation. Populations come from the
     same DFT calculation as the shieldings (:attr:`needs_dft`): a model with populations shows what shieldings depend
-    on, and saves only the response calculation.
+    on, and saves only the response calculation. The features of an extended Hückel calculation
+    (:class:`~pyg_clusters.nn.ExtendedHuckel`; not in the paper, sodium only) need no DFT.
 
     Args:
-        variables (str): ``"coordination"``, ``"populations"`` or ``"both"``.
+        variables (str): ``"coordination"``, ``"populations"``, ``"both"`` or ``"huckel"``.
         transform (bool): Whether t is the transform of a :class:`~pyg_clusters.distributions.GeneralizedLogistic`
             fitted to the shieldings of the training set, or else the identity.
         radii (sequence of float): Increasing radii of the coordination numbers in Å.
@@ -87,7 +89,9 @@ class ShieldingLasso(nn.Module):
         self.transform = transform
         self.radii = check_radii(radii)
         self.width = width
-        num_variables = (variables != "populations") * len(self.radii) + (variables != "coordination") * NUM_POPULATIONS
+        self.huckel = ExtendedHuckel()
+        num_variables = self.num_coordination + self.needs_dft * NUM_POPULATIONS
+        num_variables += (variables == "huckel") * self.huckel.num_features
         self.register_buffer("mean", torch.zeros(num_variables))
         self.register_buffer("deviation", torch.ones(num_variables))
         self.linear = nn.Linear(num_variables, 1)
@@ -107,7 +111,12 @@ class ShieldingLasso(nn.Module):
     @property
     def needs_dft(self) -> bool:
         """Whether predictions need orbital populations of a DFT calculation."""
-        return self.variables != "coordination"
+        return self.variables in ("populations", "both")
+
+    @property
+    def num_coordination(self) -> int:
+        """Number of coordination numbers among the variables."""
+        return len(self.radii) if self.variables in ("coordination", "both") else 0
 
     def forward(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, populations: Tensor | None = None
@@ -115,15 +124,17 @@ class ShieldingLasso(nn.Module):
         self.domain.check(z)
         batch = one_cluster(pos) if batch is None else batch
         pos, defect = usable_positions(pos, batch)
-        variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
+        variables = self.variables_of(z, pos, batch, populations).to(self.linear.weight.dtype)
         return self._in_ppm(self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect)  # [num_atoms]
 
-    def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
+    def variables_of(self, z: Tensor, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
         """Variables of each atom before standardisation, ``[num_atoms, num_variables]``."""
         parts = []
-        if self.variables != "populations":
+        if self.variables == "huckel":
+            parts.append(self.huckel(z, pos, batch))
+        if self.num_coordination:
             parts.append(running_coordination(pos, batch_to_ptr(batch), self.radii, self.width))
-        if self.variables != "coordination":
+        if self.needs_dft:
             if populations is None or populations.shape != (batch.numel(), NUM_POPULATIONS):
                 got = "none" if populations is None else list(populations.shape)
                 raise InputError(
@@ -193,13 +204,12 @@ class ShieldingLasso(nn.Module):
         return errors
 
     def _variables_of_data(self, data: Data) -> np.ndarray:
-        return self.variables_of(data.pos.double(), data.batch, data.get("populations")).numpy()
+        return self.variables_of(data.z, data.pos.double(), data.batch, data.get("populations")).numpy()
 
     def _deviation_of(self, variables: np.ndarray) -> np.ndarray:
         """Standard deviations; infinite for variables that hardly vary, which sets them to zero."""
         deviation = variables.std(axis=0)
-        num_radii = 0 if self.variables == "populations" else len(self.radii)
-        smallest = np.where(np.arange(deviation.size) < num_radii, MIN_DEVIATION, 1e-9)
+        smallest = np.where(np.arange(deviation.size) < self.num_coordination, MIN_DEVIATION, 1e-9)
         return np.where(deviation < smallest, np.inf, deviation)
 
     def _in_ppm(self, values: Tensor) -> Tensor:

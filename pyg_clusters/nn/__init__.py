@@ -1,5 +1,8 @@
-"""Layers: shell convolution, adapters for PyG layers, and scaling of outputs to energies and shieldings."""
+"""Layers: shell convolution, adapters for PyG layers, electronic features, and scaling of outputs to energies and
+shieldings.
+"""
 
+from pyg_clusters.nn.extended_huckel import ExtendedHuckel
 from pyg_clusters.nn.inputs import ElementChannels, ElementIndex, InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum, spherical_harmonics
@@ -12,6 +15,7 @@ __all__ = [
     "ElementChannels",
     "ElementIndex",
     "EnergyScale",
+    "ExtendedHuckel",
     "GraphKind",
     "InputScale",
     "Interpolation",
