@@ -48,9 +48,13 @@ class Method:
 
 
 def lasso(variables: Variables, transform: bool = False) -> Method:
-    """Lasso on coordination numbers, populations or both."""
-    paper = {"coordination": 37.6, "populations": 35.1, "both": 34.9}[variables]
-    label = {"coordination": "coordination", "populations": "populations (by DFT)", "both": "both (by DFT)"}[variables]
+    """Lasso on coordination numbers, populations or both, or on the features of an extended Hückel calculation."""
+    label, paper = {
+        "coordination": ("coordination", 37.6),
+        "populations": ("populations (by DFT)", 35.1),
+        "both": ("both (by DFT)", 34.9),
+        "huckel": ("extended Hückel", None),
+    }[variables]
     name, label = f"lasso_{variables}", f"Lasso, {label}"
     if transform:
         return Method(f"{name}_transformed", f"{label}, transformed", variables, transform=True)
@@ -65,6 +69,12 @@ def schnet(a: float = 0.0, transform: bool = False) -> Method:
     return Method(name, label, a=a, paper_rmse=None if a else 35.2)
 
 
+def huckel_schnet(a: float = 0.0) -> Method:
+    """NodeSchNet with the features of an extended Hückel calculation and the sorted penalty of weight a."""
+    label = "NodeSchNet, extended Hückel, " + (f"penalty a = {a:g}" if a else "MSE")
+    return Method(f"schnet_huckel_a{a:g}", label, a=a, recipe="sodium_extended_huckel.yaml", epochs=60)
+
+
 def shielding_dart(a: float = 0.0) -> Method:
     """ShieldingDART with the sorted penalty of weight a."""
     label = "ShieldingDART, " + (f"penalty a = {a:g}" if a else "MSE")
@@ -77,8 +87,10 @@ METHODS: tuple[Method, ...] = (
     *(lasso(variables, transform) for variables in VARIABLES for transform in (False, True)),
     *(schnet(a, transform) for a in (0.0, 3.0) for transform in (False, True)),
     *(shielding_dart(a) for a in (0.0, 3.0)),
+    lasso("huckel"),
+    *(huckel_schnet(a) for a in (0.0, 3.0)),
 )
-"""Methods compared in the paper, and ShieldingDART."""
+"""Methods compared in the paper, ShieldingDART, and models with the features of an extended Hückel calculation."""
 
 
 @dataclass(frozen=True)
