@@ -69,6 +69,17 @@ def test_shieldings_of_an_alloy_train_the_most_accurate_model(files, tmp_path, c
     assert "best validation MAE" in capsys.readouterr().out
 
 
+def test_shieldings_of_sodium_train_with_extended_huckel_features(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["new-recipe", "sodium_shielding", "--target", "nmr_shielding", "--out", "recipe.yaml"]
+    assert main(arguments) == 0
+    model = yaml.safe_load((tmp_path / "recipe.yaml").read_text())["model"]["init_args"]["model"]
+    assert model["class_path"].endswith("NodeSchNet") and model["init_args"]["extended_huckel"]
+    (tmp_path / "few.yaml").write_text(FEW)
+    assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
+    assert "best validation MAE" in capsys.readouterr().out
+
+
 def test_radii_follow_the_bond_length(files, tmp_path):
     """Cluster scaled by 1.3: the radii too."""
     frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]

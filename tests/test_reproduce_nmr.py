@@ -97,7 +97,7 @@ def test_learning_curve_has_only_available_numbers():
 def test_each_training_run_occurs_once_with_all_its_options():
     rows = nmr.rows(69)
     made = nmr.trainings(rows, shipped_recipe("sodium_node_schnet.yaml"), 2, 30)
-    assert len({training.name for training in made}) == len(made) == 2 * (6 * (5 + 1) + 3 * 5 + 2 * 5)
+    assert len({training.name for training in made}) == len(made) == 2 * (8 * (5 + 1) + 3 * 5 + 2 * 5)
     training = next(t for t in made if t.name == "schnet_a3_transformed_fold2_seed1")
     options = dict(zip(training.options[::2], training.options[1::2], strict=True))
     assert options["--data.fold"] == "2" and options["--seed_everything"] == "1"

@@ -104,7 +104,7 @@ def test_saved_and_loaded(tmp_path, halves, transform):
 
 def test_wrong_input(halves):
     train, val = halves
-    with pytest.raises(ValueError, match="one of coordination, populations, both, got 'all'"):
+    with pytest.raises(ValueError, match="one of coordination, populations, both, huckel, got 'all'"):
         ShieldingLasso("all")
     with pytest.raises(InputError, match=r"needs the 19 orbital populations .* got none"):
         ShieldingLasso("both")(train.z, train.pos, train.batch)

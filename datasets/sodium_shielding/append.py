@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ase import units
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.datasets.card import Card, sha256_of
@@ -37,8 +36,8 @@ UNSTABLE = "sodium_shielding_unstable.extxyz"
 LARGEST_OF_STABLE = 22
 """Maximum number of atoms in the file of the stable clusters."""
 
-HARTREE = units.Hartree
-"""In eV."""
+HARTREE = 27.211386245988
+"""In eV (CODATA 2018)."""
 
 COLUMNS = "species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19"
 POPULATIONS = "1S 2S 2PX 2PY 2PZ 3S 3PX 3PY 3PZ 4S 4PX 4PY 4PZ 5DXX 5DYY 5DZZ 5DXY 5DXZ 5DYZ"

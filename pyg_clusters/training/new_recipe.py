@@ -23,6 +23,7 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.provenance import EARLIER, INITIAL
 from pyg_clusters.frames.writing import open_output
+from pyg_clusters.nn.extended_huckel import SODIUM
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.terminal import count_of, span
 
@@ -263,9 +264,17 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
 
 
 def _network(findings: Findings) -> str:
-    """ShieldingDART for shieldings; for energies SmoothDART, or AlloyDART for several elements without forces."""
+    """Model of the shipped recipes for such labels.
+
+    For shieldings NodeSchNet with extended Hückel features (sodium) or ShieldingDART; for energies SmoothDART, or
+    AlloyDART for several elements without forces.
+    """
     bond = findings.distribution.bond_length
     elements = f"\n  elements: {findings.elements}" if len(findings.elements) > 1 else ""
+    if findings.per_atom and findings.elements == [SODIUM]:
+        return """\
+class_path: pyg_clusters.models.NodeSchNet
+init_args: {hidden_channels: 64, num_filters: 64, extended_huckel: true}"""
     if findings.per_atom:
         return f"""\
 class_path: pyg_clusters.models.ShieldingDART  # beyond the sizes of the data, NodeSchNet is better
