@@ -31,7 +31,7 @@ from pyg_clusters.frames.block import (
     offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states
-from pyg_clusters.frames.paths import unpacked
+from pyg_clusters.frames.opening import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom

@@ -12,7 +12,8 @@ from pyg_clusters.frames.ase_reader import ase_frames, block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock, Keep, ReadOptions, Topology
 from pyg_clusters.frames.lammps import dump_frames
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory, num_frames_of_trajectory, trajectory_blocks
-from pyg_clusters.frames.paths import POSITIONS_ONLY, file_format, is_compressed
+from pyg_clusters.frames.opening import is_compressed
+from pyg_clusters.frames.paths import POSITIONS_ONLY, file_format
 from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
 from pyg_clusters.frames.xdatcar import xdatcar_frames
 from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
