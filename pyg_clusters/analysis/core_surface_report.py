@@ -13,6 +13,7 @@ from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
+from pyg_clusters.analysis.frame_set import read_set
 from pyg_clusters.analysis.plots import SMALL, color_bar
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.composition import above_element_mean
@@ -21,7 +22,6 @@ from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
-from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
 from pyg_clusters.inference.predictor import usable_device

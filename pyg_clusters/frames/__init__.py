@@ -1,9 +1,9 @@
 """Read, check, join, store and write frames.
 
-- Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats;
-  ``opening`` opens compressed files and limits sizes; ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame`` and the lines of ``text``),
-  ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader`` (with the checks of
-  ``ase_formats``).
+- Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats,
+  ``opening`` opens compressed files and limits sizes, ``by_format`` calls the reader of the format: ``xyz_reader``
+  (with ``xyz_frame`` and the lines of ``text``), ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or
+  ``ase_reader`` (with the checks of ``ase_formats``).
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
   frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units;
   ``force_check`` compares forces with energies.
