@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_clusters.analysis.plots import reliability, save_figure
+from pyg_clusters.datasets.label_reading import RELATED, SAME_UNIT
 from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.evaluation.comparison import Compared, TrainingSet, evaluation_of
 from pyg_clusters.evaluation.report import Evaluation, run_figures
@@ -17,7 +18,6 @@ from pyg_clusters.frames import Frames, read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
-from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
