@@ -25,7 +25,7 @@ from pyg_clusters.models.contract import blind_problem, check_extra_arguments, e
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale
-from pyg_clusters.training.optimizers import OptimizerCallable, SchedulerCallable, adam, plateau
+from pyg_clusters.training.trainer_parts import OptimizerCallable, SchedulerCallable, adam, plateau
 from pyg_clusters.units import KCAL_PER_MOL
 
 
