@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
         "units",
     },
     {"options"},
-    {"distributions", "shipped", "transforms"},
+    {"shipped", "transforms"},
     {"nn"},
     {"models"},
     {"losses", "metrics"},

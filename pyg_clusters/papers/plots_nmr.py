@@ -29,8 +29,8 @@ from pyg_clusters.analysis.plots import (
     padded_limits,
     tidy,
 )
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.metrics import peak_position
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.transforms.neighbors import SODIUM_RADII
 
 SHIELDING, COUNT = "shielding / ppm", "number of atoms"
