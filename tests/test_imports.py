@@ -16,13 +16,12 @@ PACKAGE = Path(pyg_clusters.__file__).parent
 LAYERS: list[set[str]] = [
     {
         "composition",
+        "concurrency",
         "errors",
         "files",
         "geometry",
         "pairs",
         "positions",
-        "ray_cluster",
-        "stopping",
         "strategies",
         "terminal",
         "trusted",

@@ -19,10 +19,10 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from pyg_clusters import __version__
+from pyg_clusters.concurrency import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, lacks_memory, printable
 from pyg_clusters.options import VERBS, Verb
 from pyg_clusters.options.parsing import nearest, options_of, parse_options, verb_parser
-from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.terminal import duration, without_progress
 from pyg_clusters.trusted import trusting_files
 
