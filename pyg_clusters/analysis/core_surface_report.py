@@ -24,8 +24,7 @@ from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
-from pyg_clusters.inference.predictor import usable_device
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import load_model, usable_device
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.options.frames import CoreSurfaceOptions

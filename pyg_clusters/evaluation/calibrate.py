@@ -10,11 +10,10 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
 from pyg_clusters.inference.flags import OutOfRangeFlagger
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor, usable_device
+from pyg_clusters.inference.predictor import Prediction, Predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models import Ensemble, LastLayerPosterior
-from pyg_clusters.models.checkpoint import weights_hash
+from pyg_clusters.models.checkpoint import usable_device, weights_hash
 from pyg_clusters.options.training import CalibrateOptions
 
 

@@ -21,11 +21,11 @@ from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_l
 from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor, check_forces, usable_device
+from pyg_clusters.inference.predictor import Prediction, Predictor, check_forces
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_blocks
 from pyg_clusters.metrics import energy_metrics, reliability_rows
+from pyg_clusters.models.checkpoint import usable_device
 from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import EvaluateOptions
 from pyg_clusters.positions import centred

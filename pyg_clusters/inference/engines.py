@@ -20,8 +20,7 @@ from pyg_clusters.frames import Frames, Parts, Shard
 from pyg_clusters.frames.join import warn_of_joined
 from pyg_clusters.frames.reader import Piece
 from pyg_clusters.inference.flags import OutOfRangeFlagger
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor
+from pyg_clusters.inference.predictor import Prediction, Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, checked, score_frames
 from pyg_clusters.options import EngineOptions
 
