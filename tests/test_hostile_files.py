@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.db import connect
 from ase.io import write
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
 from pyg_clusters.frames import Frames, check_block, read_atoms, to_data, write_extxyz, write_store

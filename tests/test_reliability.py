@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from helpers import status_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.concurrency import check_stopped, stopping_on_signals
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plots import render
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
