@@ -202,13 +202,8 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
 
 
 def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray, label: str) -> Figure:
-    """Map of atoms, coloured by region on the left and by energy on the right.
-
-    Args:
-        points: Coordinates in the map ``[num_atoms, 2]``.
-        region: Region of each atom ``[num_atoms]``.
-        energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
-        label: Label of the colour bar of the energy.
+    """Map of atoms at ``points [num_atoms, 2]``, coloured by region on the left and by energy (in eV, with a colour bar
+    of this label) on the right.
     """
     figure = Figure(figsize=(9.2, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
