@@ -3,7 +3,7 @@
 from argparse import SUPPRESS, Action
 from pathlib import Path
 
-from pyg_clusters.cli.main import main_verbs, subcommands
+from pyg_clusters.cli import main_verbs, subcommands
 from pyg_clusters.options import Verb
 from pyg_clusters.options.parsing import verb_parser
 

@@ -7,6 +7,6 @@ if __name__ == "__main__":
     # Python searches the current folder first: a file torch_scatter.py in it would be imported instead of the package.
     if not sys.flags.safe_path and sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    from pyg_clusters.cli.main import main
+    from pyg_clusters.cli import main
 
     sys.exit(main())

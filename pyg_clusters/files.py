@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from pyg_clusters.concurrency import check_stopped
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.stopping import check_stopped
 
 TEMPORARY: re.Pattern[str] = re.compile(r"\.partial-[0-9a-f]{12}-(.+)", re.DOTALL)
 """Matches names of temporary files, and the final name of each."""

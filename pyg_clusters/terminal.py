@@ -37,12 +37,7 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def print_table(
-    title: str,
-    columns: Iterable[str],
-    rows: Iterable[Sequence[object]],
-    words: Collection[str] = ("",),
-):
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[object]], words: Collection[str] = ("",)):
     """Print a table of rows of values (:func:`cell`).
 
     The columns of ``words`` are aligned left and not wrapped. A table that needs more than :data:`WIDTH` characters is

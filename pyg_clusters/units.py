@@ -28,6 +28,15 @@ LENGTH_UNITS: Mapping[str, float] = {
 }
 """Units of length in Å, by their names in ASE."""
 
+LENGTH_NAMES: Mapping[str, float] = {
+    **dict.fromkeys(("angstrom", "angstroms", "angstroem", "ang", "a", "å"), 1.0),
+    **dict.fromkeys(("bohr", "bohrs", "a0", "au", "a.u.", "atomic", "atomic_unit", "atomic_units"), units.Bohr),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), units.nm),
+    **dict.fromkeys(("pm", "picometer", "picometre"), units.nm / 1000),
+    **dict.fromkeys(("m", "meter", "metre"), units.m),
+}
+"""Units of length in Å, by their names in files, in lower case."""
+
 
 def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
     """Value of a unit by its name in upper or lower case.

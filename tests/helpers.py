@@ -13,7 +13,7 @@ import pytest
 from ase import Atoms
 from torch import Tensor
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames
 

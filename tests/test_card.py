@@ -6,7 +6,7 @@ import yaml
 
 from pyg_clusters import shipped
 from pyg_clusters.datasets import Card
-from pyg_clusters.datasets.gallium import GalliumClusters
+from pyg_clusters.datasets.shipped_clusters import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
 

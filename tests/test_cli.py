@@ -19,8 +19,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import atoms_of, refused, rows_of
 
-from pyg_clusters.cli import demo
-from pyg_clusters.cli.main import main, main_verbs
+from pyg_clusters import cli
+from pyg_clusters.cli import main, main_verbs
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
@@ -258,12 +258,12 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
 
 
 def test_demo_trains_and_screens(monkeypatch, tmp_path, capsys):
-    full = shipped_recipe(demo.RECIPE).read_text()
+    full = shipped_recipe(cli.DEMO_RECIPE).read_text()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
-    monkeypatch.setattr(demo, "RECIPE", str(recipe))
-    write_extxyz(tmp_path / "md.extxyz", [frame.atoms for frame in islice(read_atoms([demo.TRAJECTORY]), 30)])
-    monkeypatch.setattr(demo, "TRAJECTORY", str(tmp_path / "md.extxyz"))
+    monkeypatch.setattr(cli, "DEMO_RECIPE", str(recipe))
+    write_extxyz(tmp_path / "md.extxyz", [frame.atoms for frame in islice(read_atoms([cli.DEMO_TRAJECTORY]), 30)])
+    monkeypatch.setattr(cli, "DEMO_TRAJECTORY", str(tmp_path / "md.extxyz"))
     for _ in range(2):  # the second time, training is already finished
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out
@@ -302,7 +302,7 @@ def test_help_uses_words_of_users_and_fits_two_screens(capsys):
 
 def test_help_loads_no_network_and_no_data():
     code = (
-        "import sys; from pyg_clusters.cli.main import main\n"
+        "import sys; from pyg_clusters.cli import main\n"
         "for verb in ('train', 'screen', 'predict', 'evaluate'):\n"
         "    try: main([verb, '--help'])\n"
         "    except SystemExit: pass\n"
@@ -467,7 +467,7 @@ def test_unknown_verb_option_suffix_and_recipe(model, trajectory, tmp_path, caps
     assert ".parquet" in refused(["predict", model, trajectory, "--out", tmp_path / "p.txt"], capsys)
     assert "--config" in refused(["train"], capsys)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(shipped_recipe(demo.RECIPE).read_text().replace("batch_size", "batchsize"))
+    recipe.write_text(shipped_recipe(cli.DEMO_RECIPE).read_text().replace("batch_size", "batchsize"))
     line = refused(["train", "--config", recipe, "--out", tmp_path / "run"], capsys)
     assert "batchsize" in line and "did you mean" in line and "batch_size" in line
     assert "nothing.yaml" in refused(["train", "--config", "nothing.yaml", "--out", tmp_path / "run"], capsys)

@@ -11,9 +11,9 @@ from ase.cluster import Icosahedron
 from helpers import atoms_of, refused, rows_of
 
 from pyg_clusters.analysis.core_surface import linear_probe, regions, separate_regions
-from pyg_clusters.cli.main import main
+from pyg_clusters.analysis.frame_set import read_set
+from pyg_clusters.cli import main
 from pyg_clusters.frames import read_atoms, write_extxyz
-from pyg_clusters.frames.reader import read_set
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model, save_model

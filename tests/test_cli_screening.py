@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import refused, rows_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor

@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from helpers import atoms_of, rows_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_extxyz
 from pyg_clusters.inference import Predictor

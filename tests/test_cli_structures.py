@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from helpers import refused
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning, write_extxyz
 from pyg_clusters.labels import shielding

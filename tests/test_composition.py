@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from helpers import rows_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.evaluation.comparison import CompositionMean
 from pyg_clusters.frames import write_extxyz

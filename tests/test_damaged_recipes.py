@@ -12,7 +12,7 @@ import yaml
 from ase import Atoms
 from helpers import assert_refused
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.training.train import _check_checkpoint
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.stats import genlogistic, norm
 
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 
 SHAPES = [0.05, 0.3, 1.0, 7.0]
 

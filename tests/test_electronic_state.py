@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.db import connect
 from ase.io import iread, write
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError

@@ -8,7 +8,7 @@ from ase import Atoms
 from torch import nn
 from torch_geometric.data import Data
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.models import SmoothDART
 from pyg_clusters.models.checkpoint import load_model, save_ensemble, save_model
 from pyg_clusters.structures import ModelCalculator

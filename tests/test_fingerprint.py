@@ -3,7 +3,7 @@
 import os
 
 from pyg_clusters import files
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.structures.calculators import calculator_identity
 

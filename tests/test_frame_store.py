@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import assert_refused as refused
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 
 SIZES = (5, 2, 9, 4, 7, 5, 30)

@@ -16,9 +16,9 @@ from ase.io import write
 from helpers import in_child
 from scipy.spatial.distance import pdist
 
+from pyg_clusters.concurrency import read_ahead
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, read_atoms, write_extxyz, write_store
-from pyg_clusters.frames.reader import read_ahead
 from pyg_clusters.structures import sblda
 
 

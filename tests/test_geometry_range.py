@@ -12,7 +12,7 @@ from ase.data import covalent_radii
 from ase.optimize import BFGS
 
 from pyg_clusters import pairs
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import write_extxyz

@@ -13,7 +13,7 @@ from ase.cluster import Icosahedron
 from ase.io import read, write
 from ase.units import Bohr
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, join_atoms, read_atoms, read_blocks, to_data, write_extxyz, write_store

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 from torch_geometric.data import Data
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store

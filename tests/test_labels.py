@@ -12,7 +12,7 @@ from ase.calculators.calculator import CalculationFailed
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import POPULATIONS
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import read_atoms, write_extxyz

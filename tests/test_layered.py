@@ -14,7 +14,7 @@ from torch_geometric.nn.models import dimenet
 from torch_geometric.nn.models.schnet import InteractionBlock
 from torch_geometric.utils import scatter
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.testing import random_clusters

@@ -8,7 +8,7 @@ import yaml
 from ase import Atoms
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
 from pyg_clusters.training.new_recipe import smooth_dart_arguments

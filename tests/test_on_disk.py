@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader as TorchLoader
 from torch_geometric.loader import DataLoader
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.on_disk import StoreIndex
 from pyg_clusters.datasets.training_data import batches_of

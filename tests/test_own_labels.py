@@ -18,7 +18,7 @@ from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_arguments import has_meaning
 from pyg_clusters.errors import InputError

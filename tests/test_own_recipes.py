@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
 from ase.io import write
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.inference.run import Run
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
 

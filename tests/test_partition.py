@@ -9,7 +9,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames, write_extxyz, write_store
-from pyg_clusters.frames.by_format import Piece
+from pyg_clusters.frames.reader import Piece
 
 FRAMES, BLOCK, BLOCKS = 60, 7, 2
 

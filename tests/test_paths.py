@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, expand_paths, read_atoms, write_extxyz

@@ -12,7 +12,7 @@ from ase.cluster import Icosahedron
 from ase.io import read
 
 from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import CopperGoldClusters, GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.datasets.training_data import ClusterBatches, TrainingData
 from pyg_clusters.errors import InputError

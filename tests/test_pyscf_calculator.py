@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.labels import EnergyLabeller

@@ -19,7 +19,7 @@ from ase.optimize import BFGS
 from helpers import in_child, refused
 from scipy.spatial.distance import pdist
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.composition import all_compositions, parse_formula
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import FrameLog, write_extxyz

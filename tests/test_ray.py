@@ -14,7 +14,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
 from pyg_clusters.inference import Predictor, engines, predict

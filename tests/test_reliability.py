@@ -15,14 +15,14 @@ import torch
 from ase import Atoms
 from helpers import status_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
+from pyg_clusters.concurrency import check_stopped, stopping_on_signals
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
-from pyg_clusters.stopping import check_stopped, stopping_on_signals
 
 
 @pytest.fixture(scope="module")

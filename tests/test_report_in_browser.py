@@ -8,7 +8,7 @@ import torch
 from helpers import atoms_of, needs_chromium
 from PIL import Image
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART

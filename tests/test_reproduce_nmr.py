@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plots import render
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.nn import ShieldingScale
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.papers import nmr, plots_nmr
 from pyg_clusters.papers.nmr import Division, Extent, Row, lasso, schnet
 from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, labelled_cluster, relaxed_pairs

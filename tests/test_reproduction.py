@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import in_child
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.papers import dart
 from pyg_clusters.shipped import shipped_recipe

@@ -18,7 +18,7 @@ import torch
 from ase import Atoms
 from helpers import in_child
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict
 from pyg_clusters.inference.calibration import CALIBRATION

@@ -17,7 +17,7 @@ from helpers import refused
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.evaluation.comparison import Compared, evaluation_of

@@ -13,7 +13,7 @@ from ase.calculators.fd import calculate_numerical_forces
 from ase.cluster import Icosahedron
 from scipy.special import eval_legendre
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz

@@ -11,7 +11,7 @@ from ase.units import kB
 from scipy.stats import norm
 
 from pyg_clusters.analysis.line_shapes import boltzmann_weights, broaden, overlap, shift_axis, shifts
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.models import NodeSchNet, save_model

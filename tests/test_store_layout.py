@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import OnDiskClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import atoms_of
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import GALLIUM_RADII

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters, Split
 from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError

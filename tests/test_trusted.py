@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.run import Run

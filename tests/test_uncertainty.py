@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 from safetensors.torch import load_file
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store

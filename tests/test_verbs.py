@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from pyg_clusters.cli.main import main_verbs, subcommands
+from pyg_clusters.cli import main_verbs, subcommands
 from pyg_clusters.options import VERBS
 from pyg_clusters.options.parsing import command_words, parse_options
 

@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from pyg_clusters.analysis.frame_set import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
-from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of, whole_clusters
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts

@@ -13,6 +13,7 @@ from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
+from pyg_clusters.analysis.frame_set import read_set
 from pyg_clusters.analysis.plots import SMALL, color_bar
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.composition import above_element_mean
@@ -21,11 +22,9 @@ from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
-from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
-from pyg_clusters.inference.predictor import usable_device
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import load_model, usable_device
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.options.frames import CoreSurfaceOptions
@@ -203,13 +202,8 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
 
 
 def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray, label: str) -> Figure:
-    """Map of atoms, coloured by region on the left and by energy on the right.
-
-    Args:
-        points: Coordinates in the map ``[num_atoms, 2]``.
-        region: Region of each atom ``[num_atoms]``.
-        energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
-        label: Label of the colour bar of the energy.
+    """Map of atoms at ``points [num_atoms, 2]``, coloured by region on the left and by energy (in eV, with a colour bar
+    of this label) on the right.
     """
     figure = Figure(figsize=(9.2, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)

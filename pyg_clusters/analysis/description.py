@@ -20,6 +20,7 @@ from pyg_clusters.analysis.descriptor import (
     shell_name,
     shell_text,
 )
+from pyg_clusters.analysis.frame_set import read_set
 from pyg_clusters.analysis.plots import BLUE, SHELL_COLORS, SIZE, SMALL, figure_with_axes, integer_ticks, legend, tidy
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.composition import comparable, composition_names
@@ -27,7 +28,6 @@ from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once, short_names
-from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
 from pyg_clusters.metrics import energy_problem

@@ -8,10 +8,10 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from pyg_clusters.analysis.frame_set import FrameSet
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
-from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import centred

@@ -81,29 +81,23 @@ class PairDistribution:
         inside = x < 2 * SPHERE_USED
         return self.g[inside] / (1 - 3 / 4 * x[inside] + x[inside] ** 3 / 16)
 
-    def suggested_radii(self, count: int = 2) -> tuple[float, ...]:
-        """Suggest shell radii: the minima between the peaks of neighbouring shells.
+    def suggested_radii(self) -> tuple[float, ...]:
+        """Suggest two shell radii in Å, in increasing order: the minima between the peaks of the first three shells.
 
         The procedure uses the bond length b (the maximum of g) as unit of length and applies to any element:
 
         1. g is corrected for the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
            standard deviation 0.037 b.
-        2. Peaks are maxima with a prominence of at least 2 % of the highest value. If two of the first ``count + 1``
-           peaks are closer than 0.5 b, they belong to one shell (the second neighbours of a solid are at 1.41, 1.73
+        2. Peaks are maxima with a prominence of at least 2 % of the highest value. If two of the first three peaks are
+           closer than 0.5 b, they belong to one shell (the second neighbours of a solid are at 1.41, 1.73
            and 2 b, those of a liquid at about 1.8 b) or are noise. The smoothing width is then increased in steps of
            10 %, up to 0.25 b, until all peaks are separated.
         3. A radius is the lowest point between two successive peaks, refined by a parabola and rounded to 0.01 Å.
 
         The range of g should cover whole clusters.
 
-        Args:
-            count: Number of radii, one less than the number of shells.
-
-        Returns:
-            Increasing radii in Å.
-
         Raises:
-            ValueError: If there are fewer than ``count + 1`` such peaks: clusters too small, too few or too loose.
+            ValueError: If there are fewer than three such peaks: clusters too small, too few or too loose.
         """
         bond = self.bond_length
         g = self.without_boundary()
@@ -111,13 +105,13 @@ class PairDistribution:
         while smoothing <= WIDEST_SMOOTHING * bond:
             smooth = gaussian_filter1d(g, smoothing / self.bin_width)
             peaks = find_peaks(smooth, prominence=PROMINENCE * smooth.max())[0]
-            if len(peaks) > count and np.diff(self.r[peaks[: count + 1]]).min() >= SHELL_SEPARATION * bond:
-                between = pairwise(peaks[: count + 1])
+            if len(peaks) > 2 and np.diff(self.r[peaks[:3]]).min() >= SHELL_SEPARATION * bond:
+                between = pairwise(peaks[:3])
                 lowest = [first + int(smooth[first:last].argmin()) for first, last in between]
                 return tuple(round(_vertex(self.r, smooth, index), 2) for index in lowest)
             smoothing *= WIDENING
         raise ValueError(
-            f"g(r) has fewer than {count + 1} peaks that are {SHELL_SEPARATION * bond:.2f} Å or more apart: give "
+            f"g(r) has fewer than 3 peaks that are {SHELL_SEPARATION * bond:.2f} Å or more apart: give "
             "larger or more clusters, or choose the radii"
         )
 

@@ -109,10 +109,7 @@ def bin_edges(values: np.ndarray) -> list[float]:
 def learning_curve(epochs: np.ndarray, train_mae: np.ndarray, val_mae: np.ndarray) -> Figure:
     """Mean absolute errors of the training and the validation set by epoch, on a logarithmic axis.
 
-    Args:
-        epochs: Epoch numbers ``[num_epochs]``.
-        train_mae: In kcal/mol per cluster ``[num_epochs]``; NaN where it was not measured.
-        val_mae: The same for the validation set. Its lowest value is marked.
+    They are in kcal/mol per cluster ``[num_epochs]``, NaN where not measured; the lowest of the validation is marked.
     """
     epochs, train_mae, val_mae = (np.asarray(values, dtype=float) for values in (epochs, train_mae, val_mae))
     figure, axes = figure_with_axes("epoch", "mean absolute error / kcal mol⁻¹ per cluster")
@@ -134,12 +131,9 @@ def learning_curve(epochs: np.ndarray, train_mae: np.ndarray, val_mae: np.ndarra
 
 
 def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Predicted against true energies per atom, and distribution of the errors per cluster.
+    """Predicted against true energies per atom, coloured by size, and distribution of the errors per cluster.
 
-    Args:
-        target: Energies in eV ``[num_graphs]``.
-        predicted: Energies in eV ``[num_graphs]``.
-        sizes: Number of atoms of each cluster ``[num_graphs]``; the colour of its point.
+    All arrays are ``[num_graphs]``: energies of the clusters in eV, and their numbers of atoms.
     """
     target, predicted, sizes = (np.asarray(values, dtype=float) for values in (target, predicted, sizes))
     figure = Figure(figsize=(8.0, 3.6), layout=ConstrainedLayoutEngine(wspace=0.08))
@@ -174,11 +168,7 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
 
 
 def error_by_size(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Mean absolute error of each cluster size, above the number of clusters it was measured on.
-
-    Args:
-        rows: The rows of :func:`pyg_clusters.metrics.metrics_by_size`.
-    """
+    """Mean absolute error and number of clusters of each size in :func:`pyg_clusters.metrics.metrics_by_size`."""
     sizes = np.array([row["size"] for row in rows])
     errors = np.array([row["mae_kcal_mol"] for row in rows])
     numbers = np.array([row["num_clusters"] for row in rows])
@@ -269,12 +259,9 @@ def _is_sparse(number: np.ndarray) -> bool:
 
 
 def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray | None = None) -> Figure:
-    """Distribution of the predicted energies of the frames and of the candidates.
+    """Distribution of the predicted energies of the frames and of the candidates, relative to the lowest of each size.
 
-    Args:
-        predicted: Energies in eV ``[num_frames]``; shown relative to the lowest one of the same cluster size.
-        picked: Mask ``[num_frames]`` or indices of the picked frames.
-        sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
+    The arguments are those of :func:`energy_along_trajectory`.
     """
     predicted = _above_lowest(np.asarray(predicted, dtype=float), sizes)
     picked = _mask(picked, len(predicted))
@@ -293,11 +280,7 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
 
 
 def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Measured against nominal coverage; calibrated intervals lie on the diagonal.
-
-    Args:
-        rows: The rows of :func:`pyg_clusters.metrics.reliability_rows`; bars are standard errors.
-    """
+    """Measured against nominal coverage in :func:`pyg_clusters.metrics.reliability_rows`, with standard errors."""
     figure, axes = figure_with_axes("nominal coverage", "measured coverage")
     figure.set_size_inches(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--")

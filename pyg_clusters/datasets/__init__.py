@@ -2,12 +2,16 @@
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.copper_gold import CopperGoldClusters
-from pyg_clusters.datasets.gallium import GalliumClusters
 from pyg_clusters.datasets.gnc import GNC
 from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.published_descriptors import PublishedDescriptors
-from pyg_clusters.datasets.sodium import POPULATIONS, SodiumShielding, UnrelaxedOnly
+from pyg_clusters.datasets.shipped_clusters import (
+    POPULATIONS,
+    CopperGoldClusters,
+    GalliumClusters,
+    SodiumShielding,
+    UnrelaxedOnly,
+)
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest_sizes, random_split, size_split
 
 __all__ = [

@@ -1,17 +1,15 @@
-"""Shipped data sets and their cards: source, contents and checksums."""
+"""Cards of data sets: source, contents and checksums."""
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, get_origin
 
 import yaml
 
-from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.shipped import shipped_folder
 
 
 @dataclass(frozen=True)
@@ -132,28 +130,3 @@ class Processing(TypedDict, total=False):
     pre_transform: Callable | None
     pre_filter: Callable | None
     force_reload: bool
-
-
-class ShippedClusters(ClusterDataset):
-    """Shipped data set, whose files are compared with the checksums of its :attr:`card`.
-
-    Args:
-        root (str or Path, optional): Folder for the processed file, by default one with the name of the data set in
-            the user's cache, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
-        files (sequence of str): Names of its files.
-        minima (sequence of str): Names of the files of local minima, see :class:`ClusterDataset`.
-        kwargs: Further arguments of :class:`ClusterDataset`.
-    """
-
-    NAME: str
-    """Name of its folder."""
-
-    def __init__(self, root: str | Path | None, files: Sequence[str], minima: Sequence[str] = (), **kwargs: Any):
-        folder = shipped_folder(self.NAME)
-        self.card = Card.load(folder / "card.yaml")
-        super().__init__(
-            cache_folder() / self.NAME if root is None else root,
-            [self.card.verify(folder, file) for file in files],
-            minima=[folder / file for file in minima],
-            **kwargs,
-        )

@@ -1,18 +1,24 @@
-"""Predictions beside labels: errors, baselines, and zeros of energies."""
+"""Predictions beside labels: errors of energies, shieldings and forces, baselines, and zeros of energies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
+from torch import Tensor
 
 from pyg_clusters.composition import comparable, composition_names, compositions
+from pyg_clusters.datasets.label_reading import RELATED, SAME_UNIT
 from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import Evaluation
-from pyg_clusters.frames.block import offsets
+from pyg_clusters.frames.block import FrameBlock, offsets
+from pyg_clusters.frames.checks import atom_numbers
+from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import Calibration
+from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.metrics import (
     SHIFTS,
     energy_metrics,
@@ -22,12 +28,16 @@ from pyg_clusters.metrics import (
     mixed_zeros,
     shielding_metrics,
 )
+from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.structures.duplicates import copies
+from pyg_clusters.units import MEV
 
 MUCH_LARGER: float = 5.0  # energies have a different zero if their errors exceed their variation by this factor
 
 SMALLEST_SHIFT: float = 0.1
 """Smallest difference between two zeros in eV per atom that is distinguished from an error of the model."""
+
+ATOMS_AT_ONCE: int = 4096  # approximate number of atoms whose forces are calculated together
 
 SHIFT_OF_FEW: float = 1.0  # the same if there are too few clusters to estimate their variation
 
@@ -282,3 +292,41 @@ def evaluation_of(
     overall = energy_metrics(predicted, target, sizes, compared.kinds)
     by_size = metrics_by_size(predicted, target, sizes, compared.kinds)
     return Evaluation(title, False, overall, by_size, {**context, **(files or {}), **intervals}, remarks)
+
+
+def force_labels(block: FrameBlock, name: str) -> np.ndarray:
+    """Forces of the frames of a block ``[num_atoms, 3]``."""
+    forces = atom_numbers(block, name, single=False)
+    if forces.shape != block.pos.shape:
+        raise InputError(f"{block.file}: {name!r} is not three numbers per atom; name the forces with --forces")
+    return forces
+
+
+def forces_of(predictor: Predictor, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
+    """Forces of a model on clusters, ``[num_atoms, 3]`` in eV/Å."""
+    forces = []
+    for atoms, part in whole_clusters(ptr, ATOMS_AT_ONCE):
+        inputs = (values.to(predictor.device) for values in (z[atoms], pos[atoms], ptr_to_batch(part)))
+        forces.append(energy_and_forces(predictor.model, *inputs)[1].cpu())
+    return torch.cat(forces).numpy()
+
+
+def force_errors(predicted: np.ndarray, forces: np.ndarray) -> dict[str, float]:
+    """Errors of the force components in meV/Å."""
+    error = MEV * (predicted - forces)
+    return {
+        "mae_mev_per_angstrom": float(np.abs(error).mean()),
+        "rmse_mev_per_angstrom": float(np.sqrt(np.square(error).mean())),
+    }
+
+
+def force_remarks(predicted: np.ndarray, forces: np.ndarray) -> list[str]:
+    """Warning about forces that are proportional to those of the model, but of another sign or unit."""
+    squares, product = np.square(predicted).sum(), (predicted * forces).sum()
+    size = np.sqrt(squares * np.square(forces).sum())
+    if not size > 0 or abs(product) < RELATED * size or 1 / SAME_UNIT < product / squares < SAME_UNIT:
+        return []
+    return [
+        f"warning: the forces of the frames are {product / squares:.3g} times those of the model (correlation "
+        f"{product / size:.2f}): check their sign and their unit (the unit of the energies per Å)"
+    ]

@@ -1,6 +1,6 @@
-"""Errors of trained models."""
+"""Errors of trained models, and calibration of their prediction intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -8,31 +8,37 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.errors import InputError, MissingProperty
-from pyg_clusters.evaluation.comparison import Compared, TrainingSet, evaluation_of
+from pyg_clusters.evaluation.comparison import (
+    Compared,
+    TrainingSet,
+    evaluation_of,
+    force_errors,
+    force_labels,
+    force_remarks,
+    forces_of,
+)
 from pyg_clusters.evaluation.report import Evaluation, run_figures
 from pyg_clusters.frames import Frames, read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
-from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
-from pyg_clusters.geometry import ptr_to_batch, whole_clusters
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor, check_forces, usable_device
+from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
+from pyg_clusters.inference.flags import OutOfRangeFlagger
+from pyg_clusters.inference.predictor import Prediction, Predictor, check_forces
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_blocks
 from pyg_clusters.metrics import energy_metrics, reliability_rows
+from pyg_clusters.models import Ensemble, LastLayerPosterior
+from pyg_clusters.models.checkpoint import usable_device, weights_hash
 from pyg_clusters.models.contract import extra_arguments
-from pyg_clusters.options.training import EvaluateOptions
+from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
 from pyg_clusters.positions import centred
-from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.units import MEV
-
-ATOMS_AT_ONCE = 4096  # approximate number of atoms whose forces are calculated together
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -100,8 +106,8 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
         predictor = run.predictor(device)
         with suppress(InputError):  # a model without forces, of the energies of these data
             check_forces(predictor)
-            forces = _forces(predictor, batch.z, batch.pos, batch.ptr)
-            evaluation.further["forces"] = _force_errors(forces, batch.force.numpy())
+            forces = forces_of(predictor, batch.z, batch.pos, batch.ptr)
+            evaluation.further["forces"] = force_errors(forces, batch.force.numpy())
     write_table(run.path / PREDICTIONS, _table(clusters.numpy(), compared))
     if not compared.per_atom:
         figures = run_figures(run.path, compared.predicted, compared.target, compared.sizes)
@@ -144,9 +150,9 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
     if forces is not None:
         assert compared.pos is not None
         pos = centred(compared.pos, compared.ptr)
-        predicted = _forces(predictor, *(torch.from_numpy(array) for array in (compared.z, pos, compared.ptr)))
-        evaluation.further["forces"] = _force_errors(predicted, forces)
-        evaluation.remarks += _force_remarks(predicted, forces)
+        predicted = forces_of(predictor, *(torch.from_numpy(array) for array in (compared.z, pos, compared.ptr)))
+        evaluation.further["forces"] = force_errors(predicted, forces)
+        evaluation.remarks += force_remarks(predicted, forces)
     return evaluation
 
 
@@ -186,7 +192,7 @@ def _compare(
         unit = 1.0 if units is None else units[block.frames.file]
         labels.append(atom_numbers(block.frames, target) if units is None else numbers(block.frames, target) * unit)
         if forces:
-            forces_of_blocks.append(_force_labels(block.frames, forces) * unit)
+            forces_of_blocks.append(force_labels(block.frames, forces) * unit)
     list_bad(bad)
     if not blocks:
         raise InputError(f"no frame of {', '.join(options.frames)} can be used")
@@ -225,14 +231,6 @@ def _groups(blocks: list[FrameBlock]) -> np.ndarray:
     return np.array([file for file, _ in frames]) if len(files) > 1 else np.arange(len(frames))
 
 
-def _force_labels(block: FrameBlock, name: str) -> np.ndarray:
-    """Forces of the frames of a block ``[num_atoms, 3]``."""
-    forces = atom_numbers(block, name, single=False)
-    if forces.shape != block.pos.shape:
-        raise InputError(f"{block.file}: {name!r} is not three numbers per atom; name the forces with --forces")
-    return forces
-
-
 def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:
     """Columns of ``test_predictions.csv``."""
     sizes = compared.sizes
@@ -264,36 +262,6 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 
-def _forces(predictor: Predictor, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
-    """Forces of a model on clusters, ``[num_atoms, 3]`` in eV/Å."""
-    forces = []
-    for atoms, part in whole_clusters(ptr, ATOMS_AT_ONCE):
-        inputs = (values.to(predictor.device) for values in (z[atoms], pos[atoms], ptr_to_batch(part)))
-        forces.append(energy_and_forces(predictor.model, *inputs)[1].cpu())
-    return torch.cat(forces).numpy()
-
-
-def _force_errors(predicted: np.ndarray, forces: np.ndarray) -> dict[str, float]:
-    """Errors of the force components in meV/Å."""
-    error = MEV * (predicted - forces)
-    return {
-        "mae_mev_per_angstrom": float(np.abs(error).mean()),
-        "rmse_mev_per_angstrom": float(np.sqrt(np.square(error).mean())),
-    }
-
-
-def _force_remarks(predicted: np.ndarray, forces: np.ndarray) -> list[str]:
-    """Warning about forces that are proportional to those of the model, but of another sign or unit."""
-    squares, product = np.square(predicted).sum(), (predicted * forces).sum()
-    size = np.sqrt(squares * np.square(forces).sum())
-    if not size > 0 or abs(product) < RELATED * size or 1 / SAME_UNIT < product / squares < SAME_UNIT:
-        return []
-    return [
-        f"warning: the forces of the frames are {product / squares:.3g} times those of the model (correlation "
-        f"{product / size:.2f}): check their sign and their unit (the unit of the energies per Å)"
-    ]
-
-
 @torch.no_grad()
 def _predict_graphs(run: Run, clusters: Tensor, device: torch.device) -> Prediction:
     """Energies of clusters without positions, from graphs stored in the data set."""
@@ -305,3 +273,78 @@ def _predict_graphs(run: Run, clusters: Tensor, device: torch.device) -> Predict
         energies.append(model(batch.z, batch.get("pos"), batch.batch, **kwargs))
         num_atoms += batch.batch.numel()
     return Prediction(torch.cat(energies).cpu(), clusters.numel(), num_atoms, type(model).__name__)
+
+
+def calibrate(options: CalibrateOptions) -> Calibration:
+    """Calibrate the intervals of a run or an ensemble, and write ``calibration.json`` into its folder.
+
+    Raises:
+        InputError: If the folder is not that of a run on clusters with positions, or its model lacks such a spread.
+
+    Example:
+        >>> from pyg_clusters.options.training import CalibrateOptions
+        >>> calibrate(CalibrateOptions(run="runs/dart")).quantile(0.9)  # doctest: +SKIP
+        1.7
+    """
+    run = Run(options.run)
+    if run.is_ensemble and options.spread != "none":
+        raise InputError(f"{run.path} is an ensemble, which has its own spread: omit --spread")
+    with open_output(options, run.path, results=()):
+        calibration = _calibration(run, "ensemble" if run.is_ensemble else options.spread, options.device)
+        calibration.save(run.path / CALIBRATION)
+    return calibration
+
+
+def _calibration(run: Run, spread: SpreadKind, device: str | None) -> Calibration:
+    data = run.data
+    train, held_out = (data.batches.blocks(part) for part in (data.split.train, data.split.val))
+    if data.per_atom and spread == "last_layer":
+        raise InputError(f"{run.path} predicts shieldings; a last-layer posterior exists only for energies of DART")
+    if "pos" not in next(iter(train)):
+        raise InputError(f"{run.path} was trained on descriptors without positions; calibrate needs positions")
+    predict, per_atom = run.data_predictor(device), data.per_atom
+    noise = noise_of(*_errors(predict, train, data.labels, per_atom)[:2])
+    covariance = None
+    if spread == "last_layer":
+        posterior = LastLayerPosterior.fit_blocks(run.model.cpu(), map(_structure, train), noise)
+        covariance = posterior.covariance.tolist()
+        predictor = Predictor(posterior, device=usable_device(device))
+        predict = lambda batch: predictor(batch.z, batch.pos, batch.ptr)  # noqa: E731
+    error, atoms, deviation = _errors(predict, held_out, data.labels, per_atom)
+    groups = data.groups(data.split.val)
+    notes = {"unit": "ppm" if per_atom else "eV", "train_clusters": len(data.split.train)}
+    if per_atom:
+        groups = groups.repeat(np.concatenate([block.ptr.diff().numpy() for block in held_out]))
+    else:
+        notes["size"] = int(np.median(atoms))
+    model = run.model.members[0] if isinstance(run.model, Ensemble) else run.model
+    trained = OutOfRangeFlagger.fit_blocks(map(_structure, train), getattr(model, "radii", ()), density=per_atom)
+    trained.allow_blocks(map(_structure, held_out))
+    return Calibration(
+        spread=spread,
+        noise=noise,
+        scores=(np.abs(error) / expected_error(noise, atoms, deviation)).tolist(),
+        groups=groups.tolist(),
+        weights=weights_hash(run.path),
+        covariance=covariance,
+        range=trained,
+        notes=notes,
+    )
+
+
+def _errors(
+    predict: Callable[[Data], Prediction], blocks: Iterable[Data], labels: Callable[[Data], Tensor], per_atom: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Errors, numbers of atoms and spreads of predictions, ``[num]`` each."""
+    errors, atoms, spreads = [], [], []
+    for batch in blocks:
+        prediction = predict(batch)
+        errors.append(prediction.values.double().numpy() - labels(batch).double().numpy())
+        atoms.append(np.ones(len(batch.z)) if per_atom else batch.ptr.diff().numpy())
+        if prediction.spread is not None:
+            spreads.append(prediction.spread.numpy())
+    return np.concatenate(errors), np.concatenate(atoms), np.concatenate(spreads) if spreads else None
+
+
+def _structure(batch: Data) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.z, batch.pos, batch.ptr

@@ -102,14 +102,7 @@ def _for_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dict[str, Figure]:
-    """Learning curve, parity plot and errors by size of a run of energies.
-
-    Args:
-        folder: Folder of the run.
-        predicted: Energies ``[num_graphs]`` in eV.
-        target: Labels ``[num_graphs]`` in eV.
-        sizes: Number of atoms of each cluster ``[num_graphs]``.
-    """
+    """Learning curve of the run in a folder, parity plot and errors by size, from energies ``[num_graphs]`` in eV."""
     figures = {
         "parity": plots.parity(target, predicted, sizes),
         "error_by_size": plots.error_by_size(metrics_by_size(predicted, target, sizes)),

@@ -1,12 +1,11 @@
 """Read, check, join, store and write frames.
 
-- Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats;
-  ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame`` and the lines of ``text``),
-  ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader`` (with the checks of
-  ``ase_formats``).
+- Reading: ``reader`` reads files in blocks of arrays (``block``) with the reader of their format: ``xyz_reader`` (with
+  ``xyz_frame`` and the lines of ``text``), ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or
+  ``ase_reader`` (with the checks of ``ase_formats``). ``paths`` expands paths and recognises formats; ``opening`` opens
+  compressed files and limits sizes.
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
-  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units;
-  ``force_check`` compares forces with energies.
+  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units.
 - ASE objects: ``atoms`` reads and joins ASE objects, and converts them to PyG graphs and back.
 - Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
   ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.
@@ -14,10 +13,9 @@
 
 from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, join_atoms, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock
-from pyg_clusters.frames.by_format import Shard
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.reader import Frames, read_blocks
+from pyg_clusters.frames.reader import Frames, Shard, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
 from pyg_clusters.frames.store_reader import StoreReader
 from pyg_clusters.frames.store_writer import convert, write_store

@@ -31,11 +31,12 @@ from pyg_clusters.frames.block import (
     offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states
-from pyg_clusters.frames.paths import unpacked
+from pyg_clusters.frames.opening import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
-from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom
+from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
+from pyg_clusters.units import LENGTH_NAMES
 
 SHORTEST: float = 0.65
 """Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
@@ -273,7 +274,7 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
     except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
     distance, units = metadata.get("_distance_unit", "Ang"), metadata.get("_property_unit_dict", {})
-    stated = LENGTHS.get(str(distance).lower())
+    stated = LENGTH_NAMES.get(str(distance).lower())
     if stated is None or (stated != 1 and length != 1):
         remedy = "convert the positions to Å" if stated is None else "omit length_unit, as positions are converted"
         raise InputError(f"{path}: states the unit of length {distance!r}; {remedy}")

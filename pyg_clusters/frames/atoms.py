@@ -1,4 +1,4 @@
-"""Frames as ASE objects: read one by one, joined, and converted to PyG graphs and back."""
+"""Frames as ASE objects: read one by one, joined, and converted to PyG graphs and back, or to flat tensors."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,14 +10,23 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property, no_element
-from pyg_clusters.frames.block import BadFrame, offsets
-from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.block import BadFrame, FrameBlock, offsets
+from pyg_clusters.frames.checks import check_block, too_close
 from pyg_clusters.frames.energy_units import check_is_in_ev
-from pyg_clusters.frames.join import Joined, advised, all_of_frame, isolated, join_frames, pieces_without_cell
+from pyg_clusters.frames.join import (
+    Joined,
+    advised,
+    all_of_frame,
+    isolated,
+    join_frames,
+    pieces_without_cell,
+    warn_of_joined,
+)
 from pyg_clusters.frames.provenance import outdated, set_origin
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.nn.output_scale import in_needed_precision
@@ -26,6 +35,8 @@ from pyg_clusters.positions import MAX_COORDINATE
 
 ENERGIES: tuple[str, ...] = ("energy", "REF_energy")  # names of the energy of a frame, in eV
 FORCES: tuple[str, ...] = ("forces", "REF_forces")  # names of the forces of a frame, in eV/Å
+
+Array = np.ndarray | Tensor  # of NumPy or PyTorch
 
 FORCE: str = "force"
 """Key of the forces ``[num_atoms, 3]`` in eV/Å in the graphs of the data sets and of :func:`to_data`."""
@@ -231,3 +242,60 @@ def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.
     if not all(np.allclose(first, value, rtol=1e-9, atol=1e-6) for value in found.values()):
         raise InputError(f"{' and '.join(found)} differ; remove one of them")
     return first
+
+
+def flat_tensors(
+    z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None, fragments: Fragments = "refuse"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Convert frames to atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]``.
+
+    Periodic ASE ``Atoms`` are joined across the faces of their cells; for ``fragments`` see
+    :func:`~pyg_clusters.frames.join_atoms`.
+
+    Raises:
+        InputError: If a frame is not an isolated cluster.
+        ValueError: If the shapes do not match.
+    """
+    if pos is None and isinstance(z, np.ndarray | Tensor):
+        raise ValueError("positions are needed in addition to atomic numbers (or a list of ASE Atoms instead of both)")
+    if pos is None:
+        frames = list(z)
+        z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
+        pos, ptr = _joined(frames, fragments), np.cumsum([0, *(len(atoms) for atoms in frames)])
+    z, pos = torch.as_tensor(z), torch.as_tensor(pos)
+    if ptr is None:
+        if z.dim() != 2 or pos.shape != (*z.shape, 3):
+            raise ValueError(
+                f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}"
+            )
+        ptr = torch.arange(z.size(0) + 1) * z.size(1)
+        z, pos = z.flatten(), pos.flatten(0, 1)
+    ptr = torch.as_tensor(ptr).long()
+    ends = ptr[[0, -1]].tolist() if ptr.numel() else []
+    if pos.shape != (z.numel(), 3) or ends != [0, z.numel()] or bool((ptr.diff() < 1).any()):
+        raise ValueError(
+            "z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] from 0 to atoms are needed, got "
+            f"{_shapes(z, pos)} and ptr with ends {ends}"
+        )
+    return z.long().cpu(), pos.cpu(), ptr.cpu()
+
+
+def _joined(frames: Sequence[Atoms], fragments: Fragments) -> np.ndarray:
+    joined = join_several(frames, fragments)
+    for frame, problem in joined.problems.items():
+        raise InputError(f"frame {frame}: {problem}")
+    warn_of_joined(int(joined.moved.sum()), len(frames))
+    return joined.pos
+
+
+def check_distances(z: Tensor, pos: Tensor, ptr: Tensor):
+    """Raise an :class:`~pyg_clusters.errors.InputError` if two atoms of a frame are implausibly close."""
+    num_frames = ptr.numel() - 1
+    cell, pbc = np.zeros((num_frames, 3, 3)), np.zeros((num_frames, 3), dtype=bool)
+    block = FrameBlock("", np.arange(num_frames), z.numpy(), pos.numpy(), ptr.numpy(), cell, pbc)
+    for frame, problem in too_close(block):
+        raise InputError(f"frame {frame}: {problem}; are its positions in Å?")
+
+
+def _shapes(z: Tensor, pos: Tensor) -> str:
+    return f"z {list(z.shape)} and pos {list(pos.shape)}"

@@ -15,9 +15,9 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
-from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
+from pyg_clusters.frames.xyz_frame import FORCE_UNIT, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
-from pyg_clusters.units import ENERGY_UNITS, unit_of
+from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
 """Matches names under which frames state the unit of their energies."""
@@ -270,7 +270,7 @@ def check_stated_force_unit(file: Path, unit: float):
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue
             energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
-            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTHS.get(
+            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTH_NAMES.get(
                 of_length.strip().lower(), math.nan
             )
             if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length

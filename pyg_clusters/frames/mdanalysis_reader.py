@@ -23,7 +23,8 @@ from pyg_clusters.frames.block import (
     TruncatedFrame,
     cut_frame,
 )
-from pyg_clusters.frames.paths import file_format, unpacked
+from pyg_clusters.frames.opening import unpacked
+from pyg_clusters.frames.paths import file_format
 
 SAME_DISTANCES: float = 0.2
 """Largest root mean square change in Å of the distances from an atom to all others, in the same structure."""

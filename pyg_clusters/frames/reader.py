@@ -1,81 +1,166 @@
-"""Frames of files, in blocks or all in memory."""
+"""Frames of files in blocks: readers by format, and parts of files that are read independently (shards, pieces)."""
 
 import os
-import threading
 import warnings
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import numpy as np
 from ase import Atoms
 
+from pyg_clusters.concurrency import read_ahead
 from pyg_clusters.errors import InputError, MissingProperty
+from pyg_clusters.frames.ase_reader import ase_frames, block_of_frames
 from pyg_clusters.frames.block import (
     BLOCK_SIZE,
     BadFrame,
     FrameBlock,
+    Keep,
     ReadOptions,
+    Topology,
     TruncatedFrame,
     UnlabelledFrame,
-    flat_arrays,
-    origins_of,
-    states_of,
 )
-from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
-from pyg_clusters.frames.checks import check_block, finite_frames, group_labels, numbers
 from pyg_clusters.frames.join import as_clusters, reporting_joined
-from pyg_clusters.frames.mdanalysis_reader import check_trajectory
+from pyg_clusters.frames.lammps import dump_frames
+from pyg_clusters.frames.mdanalysis_reader import check_trajectory, num_frames_of_trajectory, trajectory_blocks
+from pyg_clusters.frames.opening import is_compressed
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
+from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
+from pyg_clusters.frames.xdatcar import xdatcar_frames
+from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
 from pyg_clusters.options import Fragments
 
-T = TypeVar("T")
 
-_END = object()
+def blocks_of_file(
+    path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
+) -> Iterator[FrameBlock | None]:
+    """Read the blocks of a file with the reader of its format, with ``None`` in place of each skipped block.
 
-
-def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Prefetch items in a background thread, up to ``depth`` ahead, in order.
-
-    An error in the thread is raised here, after the items before it. A generator is closed in the thread that ran it,
-    so that its resources (an open file, a lock) are released there. The garbage collector may close an abandoned reader
-    in the middle of any call of another one: readers therefore share no locks, unlike those of ``concurrent.futures``.
-
-    Example:
-        >>> list(read_ahead(range(5), depth=2))
-        [0, 1, 2, 3, 4]
+    Uncompressed text is read from block ``start`` on, whose offset in bytes is ``offset``.
     """
-    iterator = iter(items)
-    results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    wanted, stopped, finished = threading.Semaphore(max(1, depth)), threading.Event(), threading.Event()
+    check_file(path)
+    kind = file_format(path)
+    if kind == "store":
+        return store_blocks(path, options, keep)
+    if kind == "xyz":
+        return xyz_blocks(path, options, keep, start, offset)
+    if kind in POSITIONS_ONLY:
+        return trajectory_blocks(path, options, keep, _topology(path, options))
+    if kind == "xdatcar":
+        frames = xdatcar_frames(path)
+    elif kind == "lammps-dump":
+        topology = None if options.topology is None else read_topology(options.topology)
+        frames = dump_frames(path, topology, options.length)
+    else:
+        frames = ase_frames(path, kind, options.length)
+    return _blocks_of_frames(path, frames, options, keep)
 
-    def read():
-        failure = None
-        try:
-            with closing(iterator) if isinstance(iterator, Generator) else nullcontext():
-                while wanted.acquire() and not stopped.is_set() and (item := next(iterator, _END)) is not _END:
-                    results.put((item, None))
-        except BaseException as error:  # errors of any kind are raised in the thread of the consumer
-            failure = error
-        results.put((_END, failure))
-        finished.set()
 
-    thread = threading.Thread(target=read, name="read_ahead", daemon=True)
-    thread.start()
-    try:
-        while (found := results.get())[0] is not _END:
-            wanted.release()
-            yield found[0]
-        if found[1] is not None:
-            raise found[1]
-    finally:
-        stopped.set()
-        wanted.release()
-        finished.wait()
-        thread.join(timeout=1.0)  # the collector may have interrupted a call that holds the lock on the list of threads
+def read_topology(path: Path) -> Topology:
+    """Read the elements of the atoms from the first frame of a file."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file, given as the topology; check its name")
+    kind = file_format(path)
+    if kind in POSITIONS_ONLY or kind == "store":
+        raise InputError(f"{path}: a topology cannot be a file of format {kind}; give one in XYZ, for example")
+    block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
+    if block is None or not block.atoms:
+        raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
+    return Topology(path, block.z, block.pos, block.atoms[0].arrays.get("id"))
+
+
+def check_file(path: Path):
+    """Raise an InputError if a file is missing or empty."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: no frames, the file is empty; give a file with at least one cluster")
+
+
+def _blocks_of_frames(
+    path: Path, frames: Iterable[Atoms | BadFrame], options: ReadOptions, keep: Keep
+) -> Iterator[FrameBlock | None]:
+    numbered = enumerate(frames)
+    for number in count():
+        read = dict(islice(numbered, options.block_size))
+        if not read:
+            return
+        yield block_of_frames(path, read, options) if keep(number) else None
+
+
+def _topology(path: Path, options: ReadOptions) -> Topology:
+    """Elements of the atoms of a trajectory."""
+    check_trajectory(path, options.topology)
+    assert options.topology is not None
+    return read_topology(options.topology)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Shard ``number`` (from 1) of ``count``: every ``count``-th block of frames.
+
+    The blocks of a file are assigned to the shards in turn, starting at the next shard for each file, so that the
+    number of frames need not be known and many small files are distributed evenly.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self):
+        if not 1 <= self.number <= self.count:
+            raise InputError(f"--shard {self}: the shards are 1/{self.count} to {self.count}/{self.count}")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Parse ``3/8``.
+
+        Raises:
+            InputError: If the text does not have this form.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdigit() and count.isdigit() and int(count)):
+            raise InputError(f"--shard: {text!r} is not a shard such as 3/8, the third of eight")
+        return cls(int(number), int(count))
+
+    def has(self, file_index: int, block_index: int) -> bool:
+        """Whether a block of a file belongs to the shard."""
+        return (file_index + block_index) % self.count == self.number - 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive blocks of one file, read by one worker."""
+
+    file_index: int  #: Index of the file among the input files.
+    first: int = 0  #: Index of the first block.
+    end: int | None = None  #: Index after the last block; ``None`` if the piece extends to the end of the file.
+    offset: int = 0  #: Offset in bytes of the first block of uncompressed text; 0 for other formats.
+
+
+def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
+    """Divide a file into pieces of a number of blocks each; the last may have fewer.
+
+    Stores, trajectories and uncompressed text can be read from any block on; text is scanned for the offsets without
+    parsing it. Any other file is one piece.
+    """
+    step, kind, num_frames = blocks * options.block_size, file_format(path), 0
+    if kind == "store":
+        num_frames = num_frames_of_store(path)
+    elif kind in POSITIONS_ONLY:
+        num_frames = num_frames_of_trajectory(path, _topology(path, options))
+    if kind == "xyz" and not is_compressed(path):
+        offsets = offsets_of_frames(path, step)
+    else:
+        offsets = [0] * max(1, -(-num_frames // step))
+    for index, offset in enumerate(offsets):
+        end = (index + 1) * blocks if index + 1 < len(offsets) else None
+        yield Piece(file_index, index * blocks, end, offset)
 
 
 @dataclass(eq=False)
@@ -252,114 +337,3 @@ def read_blocks(
         kwargs: Further arguments of :meth:`Frames.open`.
     """
     return Frames.open(paths, **kwargs).blocks(ahead=0, report=report)
-
-
-@dataclass
-class FrameSet:
-    """Frames of any number of files, of any sizes.
-
-    Attributes:
-        file: File of each frame, ``[num_frames]``.
-        number: Index of each frame in its file, from 0, ``[num_frames]``.
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the frames ``[num_frames + 1]``.
-        properties: Requested values per frame, ``[num_frames]`` each.
-        bad: Frames that were left out.
-        origins: File and index from which each frame was first read, ``[num_frames]`` each.
-        states: Charge and spin of each frame as in :attr:`FrameBlock.states`, ``[num_frames]``; ``None`` if none states
-            them.
-    """
-
-    file: np.ndarray
-    number: np.ndarray
-    z: np.ndarray
-    pos: np.ndarray
-    ptr: np.ndarray
-    properties: dict[str, np.ndarray]
-    bad: list[BadFrame]
-    origins: tuple[np.ndarray, np.ndarray]
-    states: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.number)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Number of atoms of each frame, ``[num_frames]``."""
-        return np.diff(self.ptr)
-
-    @property
-    def charges(self) -> np.ndarray:
-        """Charge of each frame in e, ``[num_frames]``; raises an error at a frame whose charge or spin is invalid."""
-        charges = np.zeros(len(self), dtype=int)
-        for frame, state in enumerate(self.states if self.states is not None else ()):
-            if isinstance(state, str):
-                raise BadFrame(str(self.file[frame]), int(self.number[frame]), state).error
-            charges[frame] = 0 if state is None else state.charge
-        return charges
-
-    def atoms(self, frame: int) -> Atoms:
-        """Structure of the frame of an index in the set."""
-        inside = slice(self.ptr[frame], self.ptr[frame + 1])
-        return Atoms(numbers=self.z[inside], positions=self.pos[inside])
-
-
-def read_set(
-    names: Sequence[str],
-    *,
-    target: str | None = None,
-    group: str | None = None,
-    sizes: Collection[int] | None = None,
-    atomic_numbers: Collection[int] | None = None,
-    state: tuple[int, bool] | None = None,
-    on_bad: Literal["stop", "skip"] = "stop",
-    fragments: Fragments = "refuse",
-) -> FrameSet:
-    """Read and check all frames of files.
-
-    Args:
-        names: Files, folders and patterns, or names of shipped data (``gallium``).
-        target: Name of a value per frame to read, which must be a finite number.
-        group: Name of a value per frame to read, which identifies its group (see :func:`group_labels`).
-        sizes: Numbers of atoms of the frames to keep; by default all.
-        atomic_numbers: Elements that a model knows; by default all.
-        state: Charge and spin that a model knows, see :func:`~pyg_clusters.frames.check_block`; by default all.
-        on_bad: ``"stop"`` raises an error at a frame that cannot be used, ``"skip"`` leaves it out.
-        fragments: See :meth:`Frames.open`.
-    """
-    bad: list[BadFrame] = []
-    blocks = []
-    found: set[int] = set()
-    properties = [name for name in (target, group) if name]
-    for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
-        found |= set(read.sizes.tolist())
-        chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
-        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, state=state, on_bad=on_bad)
-        if target and on_bad == "skip":
-            block, invalid = finite_frames(block, target)
-            left_out += invalid
-        if target:
-            block.properties[target] = numbers(block, target)
-        if group:
-            block.properties[group] = group_labels(block, group)
-        blocks.append(block)
-        bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
-    number = np.concatenate([block.number for block in blocks])
-    if not len(number):
-        reason = "no frame can be used" + (f"; the first: {bad[0]}" if bad else "")
-        if sizes is not None and not set(sizes) & found:
-            reason = f"no cluster of {', '.join(map(str, sizes))} atoms; there are {', '.join(map(str, sorted(found)))}"
-        raise InputError(f"{', '.join(names)}: {reason}")
-    z, pos, ptr = flat_arrays(blocks)
-    return FrameSet(
-        file=np.concatenate([np.full(len(block), block.file) for block in blocks]),
-        number=number,
-        z=z,
-        pos=pos,
-        ptr=ptr,
-        properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
-        bad=bad,
-        origins=origins_of(blocks),
-        states=states_of(blocks),
-    )

@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pyg_clusters.concurrency import check_stopped, deferring_stop
 from pyg_clusters.errors import InputError, describe_error
-from pyg_clusters.stopping import check_stopped, deferring_stop
 
 FORMAT: str = "pyg_clusters frames"
 VERSION: int = 1

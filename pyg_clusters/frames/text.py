@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
-from pyg_clusters.frames.paths import CORRUPTED, is_compressed, lifted_by, max_atoms, open_binary
+from pyg_clusters.frames.opening import CORRUPTED, is_compressed, lifted_by, max_atoms, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20  # number of bytes read from a file at a time
 SHORT: int = 20  # maximum number of bytes of a short line
@@ -99,7 +99,7 @@ class TextLines:
         unended (bool): Whether the last line has no newline; known once the end of the stream has been read.
 
     Raises:
-        InputError: From any method, if a line or a frame is too long, see :func:`~pyg_clusters.frames.paths.max_atoms`.
+        InputError: From any method, if a line or frame is too long, see :func:`~pyg_clusters.frames.opening.max_atoms`.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, offset: int = 0):

@@ -1,14 +1,14 @@
 """Comment lines of (extended) XYZ text, and conversion of single frames by ASE."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import cellpar_to_cell
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
@@ -17,15 +17,7 @@ from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
 from pyg_clusters.frames.electronic_state import AFTER_COLON, may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
-
-LENGTHS: Mapping[str, float] = {
-    **dict.fromkeys(("angstrom", "angstroms", "angstroem", "ang", "a", "å"), 1.0),
-    **dict.fromkeys(("bohr", "bohrs", "a0", "au", "a.u.", "atomic", "atomic_unit", "atomic_units"), units.Bohr),
-    **dict.fromkeys(("nm", "nanometer", "nanometre"), units.nm),
-    **dict.fromkeys(("pm", "picometer", "picometre"), units.nm / 1000),
-    **dict.fromkeys(("m", "meter", "metre"), units.m),
-}
-"""Units of length in Å, by their names in lower case."""
+from pyg_clusters.units import LENGTH_NAMES
 
 UNIT_WORDS: tuple[bytes, ...] = (b"unit", b"bohr", b"cell", b"a.u.", b"nanomet", b"picomet", b" nm")
 """Words of which every comment line that names a unit of length contains one, in lower case."""
@@ -51,8 +43,7 @@ MENTIONED: re.Pattern[str] = re.compile(
 
 I_PI_UNIT: re.Pattern[str] = re.compile(r"(\w+)\{(\w+)\}")  # matches a quantity and its unit, as written by i-PI
 
-I_PI_CELL: re.Pattern[str] = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-9.]+(?:[eE][-+]?\d+)?)+)")
-"""Matches a cell, as written by i-PI."""
+I_PI_CELL = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-9.]+(?:[eE][-+]?\d+)?)+)")  # matches a cell of i-PI
 
 BARE: re.Pattern[str] = re.compile(r"\"[^\"]*\"|'[^']*'|(?<!\S)(?:Lattice|Properties|pbc)(?=\s|$)(?!\s*=)")
 """Matches keys of extended XYZ without a value, and also quoted texts, so that keys within these are not found."""
@@ -73,17 +64,14 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
-OF_CP2K: re.Pattern[str] = re.compile(r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*E\s*=\s*\S+")
-"""Matches comments of CP2K, whose energy is in hartree."""
+OF_CP2K = re.compile(r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*E\s*=\s*\S+")  # matches comments of CP2K (hartree)
 
-NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
-"""Matches the message about a word that is not a number."""
+NO_FLOAT = re.compile(r"could not convert string to float: '(.*)'$")  # the message about a word that is not a number
 
 BY_NUMBER: dict[str, int] = {str(number): number for number in atomic_numbers.values()}
 """Atomic numbers by their text, as some files name elements."""
 
-KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
-"""Matches a key and its value in a comment line without quotes."""
+KEY_AND_VALUE = re.compile(r"(?:^|\s)(\w+)=(\S+)")  # matches a key and its value in a comment without quotes
 
 
 class UnusableText(ValueError):
@@ -138,7 +126,7 @@ def comment_for_ase(line: bytes) -> Comment:
     info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
     length = None
     if stated := LENGTH_KEY.search(text):
-        text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
+        text, length = LENGTH_KEY.sub("", text), LENGTH_NAMES.get(stated[1].lower())
         if length is None:
             raise UnusableText(f"its unit of length is {stated[1]!r}; convert the positions to Å")
     if "=" not in text:
@@ -161,7 +149,7 @@ def _check_in_angstrom(comment: bytes):
     """Check that a comment without a unit of length does not suggest that positions are not in Å."""
     text = decoded(comment)
     found = ANY_UNIT.search(text)
-    if found is None or LENGTHS.get(found[1].lower(), 1.0) == 1.0:
+    if found is None or LENGTH_NAMES.get(found[1].lower(), 1.0) == 1.0:
         found = MENTIONED.search(FORCE_UNIT.sub("", text))
     if found:
         raise UnusableText(
@@ -184,9 +172,9 @@ def _of_i_pi(text: str) -> Comment | None:
     factors = {}
     for name in (quantity, "cell"):
         unit = stated.get(name, stated[quantity])
-        if unit not in LENGTHS:
+        if unit not in LENGTH_NAMES:
             raise UnusableText(f"its {name} are in {unit!r}, which is not a unit of length; convert them to Å")
-        factors[name] = LENGTHS[unit]
+        factors[name] = LENGTH_NAMES[unit]
     values = np.array(cell[2].split(), dtype=float)
     if cell[1].lower().startswith("abc") and len(values) == 6:
         vectors = cellpar_to_cell(values)
@@ -198,8 +186,7 @@ def _of_i_pi(text: str) -> Comment | None:
     return Comment("", info, factors[quantity], vectors * (factors["cell"] / factors[quantity]))
 
 
-COLUMNS: re.Pattern[str] = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")
-"""Matches the definition of columns in a comment."""
+COLUMNS = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")  # the definition of the columns
 
 DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"  # definition of the columns of a frame that does not define them
 

@@ -24,7 +24,7 @@ from pyg_clusters.frames.block import (
     join_blocks,
     offsets,
 )
-from pyg_clusters.frames.paths import check_num_atoms, max_atoms
+from pyg_clusters.frames.opening import check_num_atoms, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
 from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
@@ -39,7 +39,7 @@ def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFr
     next frame. Only a few frames are in memory at a time.
 
     Raises:
-        InputError: If the file is corrupted, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
+        InputError: If the file is corrupted, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.opening`.
     """
     # ASE would end silently at a blank line, scan the whole file before the first frame, and seek in compressed files.
     return (frame for _, frame in split_text(path, _split, number, offset))
@@ -235,10 +235,10 @@ def _columns(named: str) -> Columns | None:
 def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, options: ReadOptions) -> FrameBlock | None:
     """Block of frames with the same columns; ``None`` if ASE has to read them."""
     columns = _columns(named)
-    if columns is None or any(not _is_numeric(columns, key) for key in options.atom_properties):
+    kinds = {} if columns is None else dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
+    if columns is None or any(kinds.get(f"{key} 0") not in ("R", "I") for key in options.atom_properties):
         return None
     sizes = [frame.num_atoms for frame in frames.values()]
-    kinds = dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
     # The CSV parser is called once for the atoms of all frames: a call per frame would take longer than the parsing.
     table = text_table(b"".join(frame.atoms for frame in frames.values()), kinds, sum(sizes))
     if table is None:
@@ -270,10 +270,6 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, options: 
         atoms=LazyAtoms(makers) if options.with_atoms else None,
         origin=origin,
     )
-
-
-def _is_numeric(columns: Columns, key: str) -> bool:
-    return f"{key} 0" in columns.names and columns.kinds[columns.names.index(f"{key} 0")] in "RI"
 
 
 def _atomic_numbers(table: pyarrow.Table) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.flags import OutOfRangeFlagger
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor
+from pyg_clusters.inference.predictor import Prediction, Predictor
 
 __all__ = ["Calibration", "OutOfRangeFlagger", "Prediction", "Predictor"]

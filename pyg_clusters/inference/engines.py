@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from pyg_clusters.concurrency import LOST_AT_MOST, ray_cluster
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, Shard
-from pyg_clusters.frames.by_format import Piece
 from pyg_clusters.frames.join import warn_of_joined
+from pyg_clusters.frames.reader import Piece
 from pyg_clusters.inference.flags import OutOfRangeFlagger
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor
+from pyg_clusters.inference.predictor import Prediction, Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, checked, score_frames
 from pyg_clusters.options import EngineOptions
-from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 
 T = TypeVar("T")
 

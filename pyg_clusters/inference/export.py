@@ -117,11 +117,7 @@ def export(options: ExportOptions) -> Exported:
             "vacuum": MIN_VACUUM,
             "reach": 2 * BOND_FACTOR,
         },
-        "capabilities": {
-            "atomic_types": elements,
-            "supported_devices": [options.device],
-            "dtype": precision,
-        },
+        "capabilities": {"atomic_types": elements, "supported_devices": [options.device], "dtype": precision},
         "members": len(members_of(model)),
         "metadata": {"name": Path(options.model).name, "description": _description(options.model, kind, domain)},
     }

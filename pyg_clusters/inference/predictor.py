@@ -1,8 +1,8 @@
-"""Batched prediction for many frames of any sizes."""
+"""Predictions, and batched prediction for many frames of any sizes."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -15,9 +15,9 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, join_atoms
+from pyg_clusters.frames.atoms import Array, check_distances, flat_tensors
 from pyg_clusters.frames.electronic_state import state_problem, stated_state
-from pyg_clusters.inference.prediction import Array, Prediction, check_distances, flat_tensors
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import load_model, usable_device
 from pyg_clusters.models.contract import (
     HasAtomicEnergies,
     HasFastPath,
@@ -34,9 +34,40 @@ from pyg_clusters.structures import energy_and_forces
 
 ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the working set stays in the cache
 ATOMS_AT_ONCE_ON_GPU: int = 1 << 18  # default number of atoms in a batch on any other device
+PAIRS_PER_ATOM: int = 128  # maximum number of pairs of atoms in a batch, per allowed atom
 
-PAIRS_PER_ATOM: int = 128
-"""Maximum number of pairs of atoms in a batch, per allowed atom; it limits batches of large clusters."""
+
+@dataclass
+class Prediction:
+    """Predictions in input order, one value per frame or per atom."""
+
+    values: Tensor  #: Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm.
+    num_frames: int
+    num_atoms: int
+    model: str  #: Name of the class of the model.
+    #: Standard deviations of the values in the same unit, if the model provides them (as an ensemble does).
+    spread: Tensor | None = None
+
+    @property
+    def per_atom(self) -> bool:
+        """Whether the values are per atom. (For frames of one atom there is no difference.)"""
+        return self.values.numel() != self.num_frames
+
+    @property
+    def energy(self) -> Tensor:
+        """Energies ``[num_frames]`` in eV; raises an error if the model predicts shieldings."""
+        return self._if("an energy model", self.num_frames)
+
+    @property
+    def shielding(self) -> Tensor:
+        """Shieldings ``[num_atoms]`` in ppm; raises an error if the model predicts energies."""
+        return self._if("a model of shieldings", self.num_atoms)
+
+    def _if(self, kind: str, number: int) -> Tensor:
+        if self.values.numel() != number:
+            what = "atom" if self.per_atom else "cluster"
+            raise InputError(f"{self.model} gives a value per {what}: it is not {kind}")
+        return self.values
 
 
 class Predictor:
@@ -44,17 +75,14 @@ class Predictor:
 
     Frames of the same size are batched without padding, with limits on the number of atoms and of pairs of atoms.
     Results are in input order. Positions are centred before they are converted to the precision of the model, which
-    preserves digits for clusters far from the origin. A batch that does not fit in the memory of the device is halved,
-    as are all later batches.
+    preserves digits for clusters far from the origin. Batches that do not fit in the memory of the device are halved.
 
     Args:
         model: Model (:class:`~pyg_clusters.models.ClusterModel`), or name of a pretrained model. It is set to
             evaluation mode, and moved to the device if one is given; later in-place changes of its weights take effect.
-            If the model has a method ``mean_and_spread`` (as :class:`~pyg_clusters.models.Ensemble` has), it is called
-            instead of ``forward``.
         device: Device; by default that of the model.
         max_atoms: Maximum number of atoms in a batch; the default depends on the device. The number of pairs of atoms
-            is limited to :data:`PAIRS_PER_ATOM` times as many.
+            is limited to 128 times as many.
         transform: Transform that creates the graph of a cluster as in training, such as
             :class:`~pyg_clusters.transforms.ShellGraph`, for models that need one.
         half: Whether to use half precision for matrix products, for DART only (see
@@ -64,7 +92,6 @@ class Predictor:
         InputError: If the device cannot be used, the model needs other input, or it does not support half precision.
 
     Example:
-        >>> import torch
         >>> from pyg_clusters.models import DART, NodeSchNet
         >>> z, pos = torch.full((5, 4), 31), torch.rand(5, 4, 3) * 9
         >>> Predictor(DART())(z, pos).energy.shape
@@ -203,13 +230,9 @@ class Predictor:
 
     def _of_frames(self, frames: Frames) -> Prediction:
         """Predict the frames of files, block by block."""
-        parts = [self._empty(0)]
-        num_frames = num_atoms = 0
-        for block in frames:
-            prediction = self._of_block(block, frames.on_bad)
-            parts.append(_columns(prediction))
-            num_frames, num_atoms = num_frames + prediction.num_frames, num_atoms + prediction.num_atoms
-        return self._prediction(torch.cat(parts), num_frames, num_atoms)
+        parts = [self._of_block(block, frames.on_bad) for block in frames]
+        values = torch.cat([self._empty(0), *map(_columns, parts)])
+        return self._prediction(values, sum(part.num_frames for part in parts), sum(part.num_atoms for part in parts))
 
     def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
         """Predict the frames of a block; NaN for bad frames."""
@@ -220,7 +243,7 @@ class Predictor:
         if prediction.per_atom:
             raise InputError(f"{bad[0]}; shieldings of the other frames: pyg-clusters predict --on-bad skip")
         indices = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
-        values = self._empty(indices.numel()).fill_(math.nan)
+        values = self._empty(indices.numel()).fill_(torch.nan)
         values[: len(good)] = _columns(prediction)
         return self._prediction(values[indices.argsort()], indices.numel(), prediction.num_atoms)
 
@@ -238,10 +261,8 @@ class Predictor:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]]:
         """Divide frames into batches of one size, largest first, within the limits on atoms and pairs of atoms.
 
-        Yields:
-            Indices of the frames ``[num_frames]`` and of their atoms ``[num_frames * size]``, atomic numbers
-            ``[num_frames, size]``, centred positions ``[num_frames, size, 3]`` in Å and values per atom
-            ``[num_frames, size, ...]``.
+        Yields indices of frames ``[num_frames]`` and of their atoms ``[num_frames * size]``, atomic numbers, centred
+        positions in Å and values per atom ``[num_frames, size, ...]``.
         """
         sizes = ptr.diff()
         for size in torch.unique(sizes).flip(0).tolist():
@@ -270,16 +291,14 @@ class Predictor:
                 raise InputError(
                     f"a cluster of {size} atoms does not fit in the memory of {self.device}; use another --device"
                 )
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
             fit = (fit + 1) // 2
             self.max_atoms = min(self.max_atoms, fit * size)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _values_on_device(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
         extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
-        values_on_device = self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra)
-        return values_on_device.to("cpu", self.value_dtype)
+        return self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra).to("cpu", self.value_dtype)
 
     def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
@@ -302,8 +321,8 @@ class Predictor:
 
 def _columns(prediction: Prediction) -> Tensor:
     """Values ``[num]``, or values and spreads ``[num, 2]``."""
-    values, spread = prediction.values, prediction.spread
-    return values if spread is None else torch.stack([values, spread], dim=1)
+    spread = prediction.spread
+    return prediction.values if spread is None else torch.stack([prediction.values, spread], dim=1)
 
 
 def check_forces(predictor: Predictor):
@@ -329,19 +348,3 @@ def check_for_model(
         state=state_of_training(model),
         on_bad=on_bad,
     )
-
-
-def usable_device(device: torch.device | str | None) -> torch.device:
-    """Return the device of a name; by default CUDA if it is available, else the CPU.
-
-    Raises:
-        InputError: If the device cannot be used.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!s} cannot be used ({str(error).splitlines()[0][:120]})") from error
-    return device

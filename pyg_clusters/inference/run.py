@@ -20,8 +20,7 @@ from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor, usable_device
+from pyg_clusters.inference.predictor import Prediction, Predictor
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import (
     ENSEMBLE,
@@ -34,6 +33,7 @@ from pyg_clusters.models.checkpoint import (
     read_configuration,
     runs_within,
     save_ensemble,
+    usable_device,
     weights_hash,
 )
 from pyg_clusters.models.contract import extra_arguments

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from pyg_clusters.concurrency import read_ahead
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
-from pyg_clusters.frames.by_format import Piece
 from pyg_clusters.frames.checks import finite_frames, numbers
-from pyg_clusters.frames.reader import read_ahead
+from pyg_clusters.frames.reader import Piece
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.inference.flags import OutOfRangeFlagger
-from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import Predictor, check_for_model
+from pyg_clusters.inference.predictor import Prediction, Predictor, check_for_model
 
 AHEAD: int = 4  # number of blocks that are read and checked ahead of the model
 

@@ -18,12 +18,12 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 from threadpoolctl import threadpool_limits
 
+from pyg_clusters.concurrency import LOST_AT_MOST, ray_cluster
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.atoms import ENERGIES, FORCES, join_atoms
 from pyg_clusters.frames.energy_units import replace_energies
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
-from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculate, calculator_problem
 

@@ -288,3 +288,19 @@ def difference(model: nn.Module, trained: nn.Module) -> str | None:
     names = [name for name in ours if ours[name] != theirs.get(name)]
     listed = [", ".join(f"{name}={of.get(name)}" for name in names) for of in (ours, theirs)]
     return f"{listed[0]}, the model to start from {listed[1]}" if names else None
+
+
+def usable_device(device: torch.device | str | None) -> torch.device:
+    """Return the device of a name; by default CUDA if it is available, else the CPU.
+
+    Raises:
+        InputError: If the device cannot be used.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!s} cannot be used ({str(error).splitlines()[0][:120]})") from error
+    return device

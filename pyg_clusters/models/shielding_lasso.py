@@ -10,11 +10,11 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.extended_huckel import ExtendedHuckel
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
@@ -50,7 +50,7 @@ class ShieldingLasso(nn.Module):
 
     Args:
         variables (str): ``"coordination"``, ``"populations"``, ``"both"`` or ``"huckel"``.
-        transform (bool): Whether t is the transform of a :class:`~pyg_clusters.distributions.GeneralizedLogistic`
+        transform (bool): Whether t is the transform of a :class:`~pyg_clusters.nn.GeneralizedLogistic`
             fitted to the shieldings of the training set, or else the identity.
         radii (sequence of float): Increasing radii of the coordination numbers in Å.
         width (float): Width (standard deviation) of the Gaussian steps of the coordination numbers in Å.

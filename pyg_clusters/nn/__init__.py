@@ -9,13 +9,14 @@ from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum, spherical
 from pyg_clusters.nn.output_scale import EnergyScale, OutputScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic, ShieldingScale
 
 __all__ = [
     "ElementChannels",
     "ElementIndex",
     "EnergyScale",
     "ExtendedHuckel",
+    "GeneralizedLogistic",
     "GraphKind",
     "InputScale",
     "Interpolation",

@@ -301,7 +301,7 @@ class ReproduceLayersOptions(ReproduceOptions):
             raise InputError(f"--folds must be from 1 to 5, got {self.folds}")
 
 
-@verb("demo", "pyg_clusters.cli.demo.demo", "train, evaluate and screen on the shipped data", "--out runs/demo")
+@verb("demo", "pyg_clusters.cli.demo", "train, evaluate and screen on the shipped data", "--out runs/demo")
 @dataclass(kw_only=True)
 class DemoOptions:
     """Run the whole workflow on the shipped data: train DART on gallium clusters for two minutes, evaluate it on unseen

@@ -199,30 +199,22 @@ def _about_models(reached: Sequence[Result]) -> list[Finding]:
     by_table: dict[str, dict[str, Result]] = {FOLDS_TABLE: {}, SIZES_TABLE: {}}
     for result in reached:
         by_table.get(result.row.table, {})[result.row.method.name] = result
-    coordination, populations, both = (lasso(kind).name for kind in ("coordination", "populations", "both"))
+    counts, populations, both = (lasso(kind).name for kind in ("coordination", "populations", "both"))
     mse, penalty = schnet().name, schnet(3.0).name
     wanted: list[tuple[str, tuple[str, ...], Judge]] = [
-        (
-            "Lasso is better on populations than on coordination numbers (35.1, 37.6).",
-            (populations, coordination),
-            _better,
-        ),
-        ("Both together are best for Lasso (34.9).", (both, populations, coordination), _best),
+        ("Lasso is better on populations than on coordination numbers (35.1, 37.6).", (populations, counts), _better),
+        ("Both together are best for Lasso (34.9).", (both, populations, counts), _best),
     ]
-    for name, of in ((coordination, "coordination numbers"), (populations, "populations")):
+    for name, of in ((counts, "coordination numbers"), (populations, "populations")):
         names = (name, f"{name}_transformed")
         wanted += [
-            (
-                f"The transform moves the peak of Lasso on {of} to the right, towards DFT's (Fig. 3).",
-                names,
-                _moves_peak,
-            ),
+            (f"The transform moves the peak of Lasso on {of} to the right, towards DFT's (Fig. 3).", names, _moves),
             (f"It worsens the RMSE of Lasso on {of} considerably.", names, _worsens),
         ]
     wanted += [
         (
             "NodeSchNet with MSE is better than Lasso on coordination numbers (35.2: 6.4 % lower).",
-            (mse, coordination),
+            (mse, counts),
             _better,
         ),
         ("With MSE it gives the mean but misses the most frequent value (Fig. 5).", (mse,), _misses_peak),
@@ -269,7 +261,7 @@ def _best(first: Result, *others: Result) -> tuple[bool, str]:
     return value < min(rest), f"RMSE {value:.1f} against {', '.join(f'{other:.1f}' for other in rest)} ppm"
 
 
-def _moves_peak(direct: Result, transformed: Result) -> tuple[bool, str]:
+def _moves(direct: Result, transformed: Result) -> tuple[bool, str]:
     target, a, b = direct.mean("target_peak_ppm"), direct.mean("peak_ppm"), transformed.mean("peak_ppm")
     return b > a and abs(b - target) < abs(a - target), f"peak from {a:.0f} to {b:.0f} ppm (DFT: {target:.0f})"
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.options.training import ReproduceNmrOptions
 from pyg_clusters.papers import nmr, plots_nmr
 from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, relaxed_pairs

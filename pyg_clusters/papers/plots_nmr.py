@@ -29,8 +29,8 @@ from pyg_clusters.analysis.plots import (
     padded_limits,
     tidy,
 )
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.metrics import peak_position
+from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.transforms.neighbors import SODIUM_RADII
 
 SHIELDING, COUNT = "shielding / ppm", "number of atoms"
@@ -40,10 +40,7 @@ CURVE_COLORS = (BLUE, ORANGE, GREEN, "#8a5fb0", "#b5485d", "#4fa3a5")
 def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: GeneralizedLogistic) -> Figure:
     """Histogram of shieldings for each cluster size, and of all with the distribution fitted to them (Fig. 1).
 
-    Args:
-        shielding: In ppm ``[num_atoms]``.
-        sizes: Size of the cluster of each atom ``[num_atoms]``.
-        fit: Distribution fitted to all of them.
+    Shieldings are in ppm; arrays, also the size of the cluster of each atom, are ``[num_atoms]``.
     """
     present = np.unique(sizes)
     columns = min(3, len(present) + 1)
@@ -80,12 +77,8 @@ def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: Generali
 
 
 def populations(values: Mapping[str, np.ndarray], shielding: np.ndarray, coordination: np.ndarray) -> Figure:
-    """Orbital populations against shieldings, and against coordination numbers (Fig. 2).
-
-    Args:
-        values: Populations in electrons ``[num_atoms]`` by function; the first two are shown against coordination.
-        shielding: In ppm ``[num_atoms]``.
-        coordination: Number of neighbours within 4.0 Å ``[num_atoms]``.
+    """Orbital populations (electrons, by function) against shieldings (ppm), and the first two against the numbers of
+    neighbours within 4.0 Å (Fig. 2); all arrays are ``[num_atoms]``.
     """
     names = list(values)
     figure = Figure(figsize=(3.0 * 3, 2.7 * 2), layout="constrained")
@@ -108,13 +101,7 @@ def populations(values: Mapping[str, np.ndarray], shielding: np.ndarray, coordin
 
 
 def predicted_distributions(labels: Sequence[str], predicted: Sequence[np.ndarray], target: np.ndarray) -> Figure:
-    """Histogram and scatter plot of several models compared with DFT (Figs. 3 and 5).
-
-    Args:
-        labels: Name of each model.
-        predicted: Shieldings by each model in ppm ``[num_atoms]``.
-        target: Shieldings by DFT ``[num_atoms]``.
-    """
+    """Histogram and scatter plot of the shieldings ``[num_atoms]`` in ppm of several models and DFT (Figs. 3 and 5)."""
     figure = Figure(figsize=(2.7 * len(labels) + 0.3, 5.0), layout="constrained")
     panels = figure.subplots(2, len(labels), squeeze=False, sharex=True)
     low, high = np.percentile(np.concatenate([target, *predicted]), [0.1, 99.9])
@@ -143,13 +130,8 @@ def predicted_distributions(labels: Sequence[str], predicted: Sequence[np.ndarra
 def quantiles(
     labels: Sequence[str], predicted: Sequence[np.ndarray], target: np.ndarray, fit: GeneralizedLogistic
 ) -> Figure:
-    """Quantiles of DFT against the fitted distribution, and of models against DFT (Fig. 4).
-
-    Args:
-        labels: Name of each model.
-        predicted: Shieldings by each model in ppm ``[num_atoms]``.
-        target: Shieldings by DFT ``[num_atoms]``.
-        fit: Distribution fitted to the shieldings by DFT.
+    """Quantiles of DFT against the distribution fitted to it, and of models against DFT (Fig. 4); the shieldings
+    are in ppm ``[num_atoms]``.
     """
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -173,11 +155,9 @@ def quantiles(
 
 
 def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray) -> Figure:
-    """Shieldings against coordination numbers at 4.0 Å, with those below 500 ppm marked (Fig. 6).
+    """Shieldings in ppm against the numbers of neighbours within 4.0 Å ``[num_atoms]`` (Fig. 6).
 
-    Args:
-        coordination: Number of neighbours within 4.0 Å ``[num_atoms]``.
-        shielding: In ppm ``[num_atoms]``.
+    Shieldings below 500 ppm are marked.
     """
     figure, axes = figure_with_axes("neighbours within 4.0 Å", SHIELDING)
     below = shielding < 500.0
@@ -258,12 +238,8 @@ def _draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.nd
 
 
 def trade_off(weights: np.ndarray, rmse: np.ndarray, wasserstein: np.ndarray) -> Figure:
-    """Error of the atoms against error of their distribution, for weights a of the sorted penalty.
-
-    Args:
-        weights: Values of a ``[num_rows]``.
-        rmse: In ppm ``[num_rows]``.
-        wasserstein: Distance of the distributions in ppm ``[num_rows]``.
+    """Error of the atoms against error of their distribution, both in ppm ``[num_rows]``, for weights a of the sorted
+    penalty.
     """
     figure, axes = figure_with_axes("root mean square error / ppm", "Wasserstein distance to DFT / ppm")
     order = np.argsort(weights)
@@ -278,13 +254,9 @@ def trade_off(weights: np.ndarray, rmse: np.ndarray, wasserstein: np.ndarray) ->
 def errors_by_training_clusters(
     labels: Sequence[str], clusters: Sequence[np.ndarray], rmse: Sequence[np.ndarray], spread: Sequence[np.ndarray]
 ) -> Figure:
-    """Errors of models against the number of training clusters.
+    """Errors of models in ppm against the number of training clusters, ``[num_rows]`` each.
 
-    Args:
-        labels: Name of each model.
-        clusters: Numbers of training clusters, ``[num_rows]`` each.
-        rmse: In ppm, ``[num_rows]`` each.
-        spread: Standard deviation over the test sets in ppm, ``[num_rows]`` each; NaN for one test set.
+    The spread is the standard deviation over the test sets; NaN for one test set.
     """
     figure, axes = figure_with_axes("training clusters", "root mean square error / ppm")
     figure.set_size_inches(SIZE[0], 3.6)

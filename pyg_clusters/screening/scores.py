@@ -291,17 +291,14 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
 
 
 def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
-    """Compare the zeros of true and predicted energies.
+    """Warning if the zeros of true and predicted energies ``[num_graphs]`` in eV seem to differ.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        predicted: Energies ``[num_graphs]`` in eV.
-        truth: Energies ``[num_graphs]`` in eV.
+        predicted: Predicted energies.
+        truth: True energies.
         name: Name of the true energy in the frames.
-
-    Returns:
-        A warning if the zeros seem to differ.
 
     Raises:
         InputError: If they differ by more than the error of any model.

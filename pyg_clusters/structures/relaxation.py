@@ -23,6 +23,7 @@ from pyg_clusters.structures.potentials import EnergyFunction, Gupta, energy_and
 FIRST_STEP, LONGEST_STEP = 0.1, 1.0
 WAIT, FASTER, SLOWER = 5, 1.1, 0.5
 MIXING, LESS_MIXING = 0.1, 0.99
+MAX_MOVE: float = 0.2  # maximum displacement of an atom per step in Å
 
 
 @dataclass
@@ -47,7 +48,6 @@ def relax(
     *,
     fmax: float = 0.02,
     max_steps: int = 500,
-    max_move: float = 0.2,
     trained: GeometryRange | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Relaxation:
@@ -66,7 +66,6 @@ def relax(
         batch: Cluster of each atom ``[num_atoms]``, sorted, without empty clusters.
         fmax: Convergence criterion: maximum norm of the force on an atom, in eV/Å.
         max_steps: Maximum number of steps.
-        max_move: Maximum displacement of an atom per step, in Å.
         trained: Range of geometries in which the energy is reliable. By default that of the training set of the model
             (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or of physically possible geometries.
         progress: Called with the number of clusters removed from the batch, after each step that removes some.
@@ -90,7 +89,7 @@ def relax(
     if not sizes.numel():
         return result
     active = torch.arange(sizes.numel(), device=pos.device)  # clusters still being relaxed
-    engine = _Fire(z, pos.clone(), batch, max_move)
+    engine = _Fire(z, pos.clone(), batch)
     trained = geometry_range_of(energy) if trained is None else trained
     start = measures(z, pos, batch, trained.scale)
     for step in range(max_steps + 1):
@@ -122,9 +121,8 @@ def relax(
 class _Fire:
     """FIRE state: z, pos and velocity of each atom; time step, mixing and downhill steps of each cluster."""
 
-    def __init__(self, z: Tensor, pos: Tensor, batch: Tensor, max_move: float):
+    def __init__(self, z: Tensor, pos: Tensor, batch: Tensor):
         self.z, self.pos, self.batch = z, pos, batch
-        self.max_move = max_move
         self.velocity = torch.zeros_like(pos)
         self.step = pos.new_full((int(batch[-1]) + 1,), FIRST_STEP)
         self.mixing = torch.full_like(self.step, MIXING)
@@ -155,7 +153,7 @@ class _Fire:
 
         self.velocity = self.velocity + self.step[self.batch, None] * forces
         moves = self.step[self.batch, None] * self.velocity
-        shrink = (self.max_move / _largest_norm(moves, self.batch)).clamp(max=1.0)
+        shrink = (MAX_MOVE / _largest_norm(moves, self.batch)).clamp(max=1.0)
         self.pos = self.pos + shrink[self.batch, None] * moves
 
     def _sum(self, values: Tensor) -> Tensor:

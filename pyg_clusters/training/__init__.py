@@ -2,10 +2,9 @@
 
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.forces import ForceTraining
-from pyg_clusters.training.optimizers import AdamWWithSGD
 from pyg_clusters.training.shieldings import ShieldingTraining
 from pyg_clusters.training.train import train
-from pyg_clusters.training.trainer_parts import ClusterDataModule, RunFolder
+from pyg_clusters.training.trainer_parts import AdamWWithSGD, ClusterDataModule, RunFolder
 
 __all__ = [
     "AdamWWithSGD",

@@ -25,7 +25,7 @@ from pyg_clusters.models.contract import blind_problem, check_extra_arguments, e
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale
-from pyg_clusters.training.optimizers import OptimizerCallable, SchedulerCallable, adam, plateau
+from pyg_clusters.training.trainer_parts import OptimizerCallable, SchedulerCallable, adam, plateau
 from pyg_clusters.units import KCAL_PER_MOL
 
 
@@ -50,12 +50,9 @@ class EnergyTraining(pl.LightningModule):
         compile: Run the model through :func:`torch.compile`. Names of weights and saved models are unaffected.
     """
 
-    unit: str = "kcal/mol"
-    """Unit of the errors."""
-    per_unit: float = KCAL_PER_MOL
-    """Factor from the unit of the target to that of the errors."""
-    per_atom: bool = False
-    """Whether the target is a value per atom."""
+    unit: str = "kcal/mol"  #: Unit of the errors.
+    per_unit: float = KCAL_PER_MOL  #: Factor from the unit of the target to that of the errors.
+    per_atom: bool = False  #: Whether the target is a value per atom.
 
     def __init__(
         self,
@@ -145,10 +142,7 @@ class EnergyTraining(pl.LightningModule):
         """Check that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
-            InputError: If the target is per atom instead of per cluster (or vice versa), there is no C++ compiler for
-                ``compile``, or the model requires values that the data set lacks, computes other values from positions
-                than the data set has, does not store an argument under its name, or does not distinguish the elements
-                of the training set.
+            InputError: If they are not, or there is no C++ compiler for ``compile``.
         """
         compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         if self.compiled and shutil.which(compiler) is None:

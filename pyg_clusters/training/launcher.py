@@ -17,13 +17,13 @@ from typing import Any
 import torch
 import yaml
 
+from pyg_clusters.concurrency import check_stopped, deferring_stop, stopping_on_signals
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock, write_json
 from pyg_clusters.inference.run import CONFIGURATION, FINISHED, Run
 from pyg_clusters.models import save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE, ensemble_notes
 from pyg_clusters.options.parsing import options_of
-from pyg_clusters.stopping import check_stopped, deferring_stop, stopping_on_signals
 from pyg_clusters.training.recipes import check_recipe
 from pyg_clusters.trusted import check_trusted, trusts_files
 

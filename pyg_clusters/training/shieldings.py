@@ -11,7 +11,7 @@ from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn import ShieldingScale
 from pyg_clusters.training.energy import EnergyTraining
-from pyg_clusters.training.optimizers import OptimizerCallable, SchedulerCallable, fast_adam
+from pyg_clusters.training.trainer_parts import OptimizerCallable, SchedulerCallable, fast_adam
 from pyg_clusters.units import SHIFT_NAME
 
 

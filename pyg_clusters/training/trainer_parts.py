@@ -1,14 +1,16 @@
-"""Parts of a training run for Lightning: loaders and their sampler, the run folder, and progress."""
+"""Parts of a training run for Lightning: loaders and their sampler, the run folder, progress, and optimisers."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Sampler
 
 from pyg_clusters.datasets.training_data import TrainingData
@@ -233,3 +235,68 @@ class TrainingProgress(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
         if self._progress is not None:
             self._progress.__exit__()
+
+
+OptimizerCallable = Callable[..., Optimizer]
+SchedulerCallable = Callable[[Optimizer], LRScheduler]
+
+
+def adam(parameters) -> Optimizer:
+    """Optimiser of Modee et al. 2021, section 2.4: Adam with a learning rate of 1e-3."""
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def fast_adam(parameters) -> Optimizer:
+    """Optimiser of Kaneko et al. 2023: Adam with a learning rate of 0.01."""
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def plateau(optimizer: Optimizer) -> LRScheduler:
+    """Schedule of Modee et al. 2021: divide the rate by ten after 25 epochs without a better validation error."""
+    return ReduceLROnPlateau(optimizer, factor=0.1, patience=25, eps=1e-9)
+
+
+class AdamWWithSGD(Optimizer):
+    """AdamW for the weights (matrices) and stochastic gradient descent for the biases (vectors) of a model, the
+    optimiser of the BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 2.4).
+
+    Schedules and checkpoints treat it as one optimiser with the parameter groups and states of both. A schedule changes
+    both learning rates by the same factor.
+
+    Args:
+        params: Parameters of a model.
+        lr: Learning rate of AdamW.
+        bias_lr: Learning rate of SGD.
+        weight_decay: Weight decay of AdamW. Biases are not decayed.
+
+    Example:
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> [group["lr"] for group in AdamWWithSGD(layer.parameters(), lr=1e-3, bias_lr=1e-2).param_groups]
+        [0.001, 0.01]
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float = 1e-3, bias_lr: float = 1e-3, weight_decay: float = 0.01
+    ):
+        params = list(params)
+        weights = [parameter for parameter in params if parameter.dim() > 1]
+        biases = [parameter for parameter in params if parameter.dim() <= 1]
+        if not weights or not biases:
+            raise ValueError(f"the model must have weights and biases, got {len(weights)} and {len(biases)} of them")
+        self.for_weights = AdamW(weights, lr=lr, weight_decay=weight_decay)
+        self.for_biases = SGD(biases, lr=bias_lr)
+        super().__init__([*self.for_weights.param_groups, *self.for_biases.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Step both optimisers."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # Loading a state dict replaces the groups and the state that both optimisers share with this one.
+        self.for_weights.param_groups, self.for_biases.param_groups = self.param_groups[:1], self.param_groups[1:]
+        self.for_weights.state = self.for_biases.state = self.state
+        self.for_weights.step()
+        self.for_biases.step()
+        return loss

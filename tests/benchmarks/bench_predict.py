@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from ase.io import iread
 
-from pyg_clusters.cli.main import main
+from pyg_clusters.cli import main
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.xyz_reader import offsets_of_frames
 from pyg_clusters.inference.run import Run

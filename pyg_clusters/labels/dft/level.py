@@ -112,7 +112,8 @@ def without_basis(symbols: Collection[str], basis: str) -> list[str]:
 @lru_cache
 def num_functions(symbol: str, basis: str) -> int:
     """Number of Cartesian functions of an element in a basis set; 0 if the set does not include the element."""
-    return sum(_cartesians(shell[0]) * (len(shell[-1]) - 1) for shell in basis_shells(symbol, basis))
+    shells = [(shell[0], len(shell[-1]) - 1) for shell in basis_shells(symbol, basis)]
+    return sum((degree + 1) * (degree + 2) // 2 * count for degree, count in shells)
 
 
 @lru_cache
@@ -132,10 +133,6 @@ def num_core_electrons(atoms: Atoms, core_potential: str) -> int:
 def num_core_orbitals(numbers: np.ndarray) -> int:
     """Number of noble-gas core orbitals of atoms."""
     return sum(max(core for core in NOBLE_GASES if core < number) // 2 for number in numbers)
-
-
-def _cartesians(angular_momentum: int) -> int:
-    return (angular_momentum + 1) * (angular_momentum + 2) // 2
 
 
 GB = 1e9

@@ -19,10 +19,11 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from pyg_clusters import __version__
+from pyg_clusters.concurrency import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, lacks_memory, printable
 from pyg_clusters.options import VERBS, Verb
 from pyg_clusters.options.parsing import nearest, options_of, parse_options, verb_parser
-from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
+from pyg_clusters.options.training import DemoOptions
 from pyg_clusters.terminal import duration, without_progress
 from pyg_clusters.trusted import trusting_files
 
@@ -35,7 +36,7 @@ def main_verbs() -> dict[str, Verb]:
     return {name: verb for name, verb in VERBS.items() if " " not in name}
 
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parent
 
 USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (VERB --help lists the arguments)
 
@@ -51,6 +52,9 @@ options of every verb:
   --version      print the version
   --print-completion SHELL    print tab completion for bash, zsh or tcsh
 """
+
+DEMO_RECIPE = "dart-gallium-quick"
+DEMO_TRAJECTORY = "gallium_md_57"
 
 SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")  # options without a value, common to all verbs
 
@@ -241,3 +245,47 @@ def completion_script(shell: str) -> str:
 
 def _parser(name: str, entry: Verb) -> ArgumentParser:
     return ArgumentParser() if entry.options is None else verb_parser(name, entry.options, entry.example)
+
+
+def demo(options: DemoOptions) -> str:
+    """Train DART briefly and screen a trajectory with it, in two folders below ``out``.
+
+    Returns:
+        The results and their files as text.
+    """
+    from pyg_clusters.frames.writing import open_output
+    from pyg_clusters.inference.run import Run
+    from pyg_clusters.options.screening import ScreenOptions
+    from pyg_clusters.screening import screen
+    from pyg_clusters.training import train
+
+    out = Path(options.out)
+    trained, screened = out / "training", out / "screening"
+    with open_output(options, results=()):
+        print("1. Training DART on the shipped gallium minima")
+        if (trained / "config.yaml").exists():
+            train(["--resume", str(trained)])
+        else:
+            train([DEMO_RECIPE, "--out", str(trained)])
+        print(f"2. Screening {DEMO_TRAJECTORY}")
+        screening = screen(
+            ScreenOptions(
+                model=str(trained),
+                frames=[DEMO_TRAJECTORY],
+                top=options.top,
+                truth="quench_binding_energy",
+                out=str(screened),
+                overwrite=True,
+            )
+        )
+        errors = Run(trained).metrics or {}
+    return (
+        f"3. Done. DART on {errors['num_clusters']} clusters of search segments outside the training set: MAE "
+        f"{errors['mae_kcal_mol']:.2f}, RMSE {errors['rmse_kcal_mol']:.2f} kcal/mol per cluster "
+        f"({errors['mae_mev_per_atom']:.1f} meV per atom)\n"
+        f"   {len(screening.candidates)} candidates of {len(screening.energy)} frames\n"
+        f"   report      {screened / 'report.html'}\n"
+        f"   candidates  {screened / 'candidates.extxyz'}, {screened / 'candidates.csv'}\n"
+        f"   model       {trained / 'best'}\n"
+        f"   figures     {trained / 'figures'}"
+    )

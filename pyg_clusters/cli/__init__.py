@@ -1,1 +1,0 @@
-"""The command line: it parses options, calls the function of the verb and prints its result."""
