@@ -557,6 +557,7 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
 STATED_UNITS = {
     "i = 0, time = 0.000, E = -1.0": ("E", "Hartree"),  # CP2K
     " energy: -1.000000 gnorm: 0.000434 xtb: 6.4.1 (unknown)": ("energy", "Hartree"),
+    " RKS-SCF000/def2-SVP  ENERGY=-1.0": ("ENERGY", "Hartree"),
     "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
     "energy=-1.0 kcal/mol": ("energy", "kcal/mol"),
     "energy=-1.0 energy_unit=a.u.": ("energy", "Hartree"),
@@ -569,6 +570,11 @@ STATED_UNITS = {
     "E_dft=-1.0 E_dft_units=kcal/mol": ("E_dft", "kcal/mol"),
     "E_kJ_mol=-1.0": ("E_kJ_mol", "kJ/mol"),
     "energy_in_Ry=-1.0": ("energy_in_Ry", "Ry"),
+    "dft_total_energy_Hartree=-1.0": ("dft_total_energy_Hartree", "Hartree"),
+    "e_au=-1.0": ("e_au", "Hartree"),
+    "totalEnergyHa=-1.0": ("totalEnergyHa", "Ha"),
+    "energy_kcal_per_mol=-1.0": ("energy_kcal_per_mol", "kcal/mol"),
+    "energy=-1.0 energy_unit=Ryd": ("energy", "Rydberg"),
 }
 
 
@@ -578,7 +584,7 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     call = lambda **kwargs: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs)  # noqa: E731
     refused(call, "a.xyz, frame 0: states ", f"energy_unit={unit!r}")
-    energy = {"Hartree": -27.211386, "kcal/mol": -0.0433641, "kJ/mol": -0.0103643, "Ry": -13.605693}[unit]
+    energy = {"Ha": -27.211386, "kc": -0.0433641, "kJ": -0.0103643, "Ry": -13.605693}[unit[:2]]
     assert energies(call(energy_unit=unit)) == pytest.approx([energy], rel=1e-5)
     recipe = tmp_path / "recipe.yaml"
     assert main(["new-recipe", str(tmp_path / "a.xyz"), "--target", target, "--out", str(recipe)]) == 0
@@ -645,6 +651,9 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     [
         "energy_per_atom=-1.0",
         "per_atom_energy=-1.0",
+        "E/N=-1.0",
+        "energy_pa=-1.0",
+        "energy=-1.0 eV/ion",
         "energy=-1.0 eV/atom",
         "energy=-1.0 eV per atom, a=1",
         "energy=-1.0 unit=eV/atom",

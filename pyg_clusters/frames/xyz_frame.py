@@ -73,8 +73,10 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
-OF_CP2K: re.Pattern[str] = re.compile(r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*E\s*=\s*\S+")
-"""Matches comments of CP2K, whose energy is in hartree."""
+IN_HARTREE: re.Pattern[str] = re.compile(
+    r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*(E)\s*=\s*\S+|\S+/\S+\s+(ENERGY)\s*=\s*\S+"
+)
+"""Matches comments of CP2K and Molpro with an energy in hartree, and its key."""
 
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
@@ -147,7 +149,8 @@ def comment_for_ase(line: bytes) -> Comment:
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
-    info |= {"E_unit": "Hartree"} if OF_CP2K.fullmatch(text) else {}
+    if found := IN_HARTREE.fullmatch(text):
+        info[f"{found[1] or found[2]}_unit"] = "Hartree"
     values: dict[str, str] = {}
     for key, value in KEY_AND_VALUE.findall(QUOTED.sub("quoted", text)):
         if values.setdefault(key, value) != value:
