@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
-from pyg_clusters.frames.electronic_state import AFTER_COLON, may_state
+from pyg_clusters.frames.electronic_state import WITHOUT_EQUALS, may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
@@ -137,7 +137,9 @@ def comment_for_ase(line: bytes) -> Comment:
     text = with_usual_exponents(decoded(line).strip())
     if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
-    info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
+    info: dict[str, object] = {
+        found[1] or found[3]: int(found[2] or found[4]) for found in WITHOUT_EQUALS.finditer(text)
+    }
     length = None
     if stated := LENGTH_KEY.search(text):
         text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
