@@ -112,6 +112,35 @@ def test_n2p2_in_angstrom_is_not_taken_for_bohr(tmp_path, length):
     assert block.properties["energy"] == pytest.approx(-Hartree)
 
 
+def orca(length: float, energy: float) -> str:
+    """Calculation of Na2 with a bond length in Å and an energy in hartree, as in outputs of ORCA."""
+    return (
+        "CARTESIAN COORDINATES (ANGSTROEM)\n---------------------------------\n"
+        f"  Na   0.0   0.0   0.0\n  Na   0.0   0.0   {length}\n\nNumber of atoms                     ...      2\n"
+        f"FINAL SINGLE POINT ENERGY     {energy}\nORCA SCF GRADIENT CALCULATION\n"
+        f"CARTESIAN GRADIENT\n\n\n   1   Na  :   0.0   0.0   {energy}\n   2   Na  :   0.0   0.0   0.0\n\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Geometry optimization did not converge")
+@pytest.mark.parametrize("between", ["ORCA GEOMETRY RELAXATION STEP\n", ""])
+def test_several_calculations_of_orca(tmp_path, between):
+    """Steps of an optimisation are frames; of steps of dynamics, ASE would mix the first forces and the last energy."""
+    steps = between.join([orca(3.0, -10.0), orca(3.1, -11.0)])
+    (tmp_path / "na2.out").write_text(f"  * O   R   C   A *\n{steps}  ****ORCA TERMINATED NORMALLY****\n")
+    frames = Frames.open(tmp_path / "na2.out", properties=["energy"], atom_properties=["forces"])
+    if not between:
+        with pytest.raises(
+            InputError, match=r"na2.out: contains molecular dynamics or several jobs, of which ASE mixes"
+        ):
+            list(frames)
+        return
+    (block,) = frames
+    assert block.pos[1::2, 2].tolist() == [3.0, 3.1]
+    assert block.properties["energy"] == pytest.approx([-10 * Hartree, -11 * Hartree])
+    assert block.atom_properties["forces"][::2, 2] == pytest.approx([10 * Hartree / Bohr, 11 * Hartree / Bohr])
+
+
 def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
     forces = "".join(f"      {atom}       11           0.0   0.0    0.0{atom}\n" for atom in (1, 2, 3))
     rule = " " + "-" * 67 + "\n"

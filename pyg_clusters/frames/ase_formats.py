@@ -95,6 +95,13 @@ ELECTRONS: Mapping[str, re.Pattern[str]] = {
 }
 """Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
+OF_ORCA: tuple[str, ...] = (
+    "FINAL SINGLE POINT ENERGY",
+    "CARTESIAN COORDINATES (ANGSTROEM)",
+    "CARTESIAN GRADIENT",
+)
+"""Words above the energy, the geometry and the forces in outputs of ORCA."""
+
 
 def text_of(copy: Path, kind: str) -> str:
     """Text of a file, of at most 64 MB, in which the other functions search; empty for formats in which none does."""
@@ -168,6 +175,8 @@ def check_format(path: Path, text: str, kind: str):
         )
     if kind == "vasp-out":
         _check_runs(path, text)
+    if kind == "orca-output":
+        _check_orca(path, text)
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
@@ -191,6 +200,18 @@ def _check_runs(path: Path, text: str):
             f"{path}: contains {len(runs)} runs of different atoms or charges, but ASE reads these from the first "
             "only; give each run as its own file"
         )
+
+
+def _check_orca(path: Path, text: str):
+    """Check that each part of an output of ORCA that ASE reads as a frame is one calculation."""
+    dynamics = re.search(r"^\|\s*\d+>\s*%md\b", text, re.IGNORECASE | re.MULTILINE)
+    for part in re.split("ORCA TERMINATED NORMALLY|ORCA GEOMETRY RELAXATION STEP", text):
+        energies, *others = (part.count(words) for words in OF_ORCA)
+        if energies > 1 and (dynamics or max(others) > 1):
+            raise InputError(
+                f"{path}: contains molecular dynamics or several jobs, of which ASE mixes the energies, geometries and "
+                "forces; give the trajectory as XYZ, or each job as its own file"
+            )
 
 
 def _check_poscar(path: Path, lines: list[list[str]]):
