@@ -789,6 +789,25 @@ def test_forces_must_belong_to_the_energies(dynamics, tmp_path, of_energy, of_fo
         ClusterDataset(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("comment", "target"),
+    [
+        ("energy=-1 unit=Ha", "energy"),
+        ("energy=-1.0 Ha", "energy"),
+        ("dft=-1 energy_unit=Ha", "dft"),
+        ("i = 0, E = -1", "E"),
+    ],
+)
+def test_a_relaxation_keeps_the_unit_of_earlier_energies(tmp_path, comment, target):
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nCu 0 0 0\nCu 0 0 2.2\nCu 0 1.9 1.1\n")
+    relaxed = tmp_path / "a.extxyz"
+    assert main(["relax", str(tmp_path / "a.xyz"), "--calculator", "emt", "--out", str(relaxed)]) == 0
+    refused(lambda: ClusterDataset(tmp_path, relaxed, f"initial_{target}"), "frame 0: states", "energy_unit='Ha")
+    assert energies(ClusterDataset(tmp_path, relaxed, "emt_energy")) == pytest.approx(
+        [read(relaxed).info["emt_energy"]]
+    )
+
+
 def test_new_energies_are_in_ev_beside_earlier_ones_in_other_units(tmp_path):
     """Labels and predictions keep the values of a frame, but not the unit of its energy as that of their own."""
     frame = "Cu 0 0 0\nCu 0 0 2.2\nCu 0 1.9 1.1\n"

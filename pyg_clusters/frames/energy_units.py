@@ -12,7 +12,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
-from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION
+from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
@@ -160,6 +160,10 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     units: dict[str, str] = {}
     if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
         return units
+    if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
+        initial = {str(key): value for key, value in info.items() if str(key).startswith(INITIAL)}
+        info = {**info, **{key.removeprefix(INITIAL): value for key, value in initial.items()}}
+        target = target.removeprefix(INITIAL)
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
     keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
