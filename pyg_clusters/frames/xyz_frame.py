@@ -283,22 +283,29 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     short = next((words for words in lines if len(words) < sum(widths)), None)
     if short is not None:
         raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {sum(widths)} columns")
-    label = next((index for index, name in enumerate(names) if name in ("species", "symbols")), None)
+    label, number = (
+        next((sum(widths[:index]) for index, name in enumerate(names) if name in alike), None)
+        for alike in (("species", "symbols"), ("Z", "numbers"))
+    )
     if label is None:
+        if number is None:
+            raise UnusableText("its columns name no elements; call that of the symbols 'species' in Properties=...")
         return
-    column_of_label = sum(widths[:label])
-    labels = {words[column_of_label] for words in lines}
-    if all(label.capitalize() in atomic_numbers for label in labels):
-        return
-    numbers = {label: BY_NUMBER.get(label, atomic_number(label)) for label in labels}
-    if unknown := sorted(label for label in labels if numbers[label] is None):
+    labels = {words[label] for words in lines}
+    numbers = {text: BY_NUMBER.get(text, atomic_number(text)) for text in labels}
+    if unknown := sorted(text for text in labels if numbers[text] is None):
         raise UnusableText(unknown_label(unknown[0]))
-    types = sorted(int(label) for label in labels if label.isdecimal())
+    types = sorted(int(text) for text in labels if text.isdecimal())
     if types and (types == list(range(1, len(types) + 1)) or whole_comment.startswith("Atoms")):
         some = ", ".join(map(str, types[:3]))
         raise UnusableText(f"its atoms are labelled {some}, which may be LAMMPS types; use element symbols")
     for words in lines:
-        words[column_of_label] = chemical_symbols[numbers[words[column_of_label]] or 0]
+        element = numbers[words[label]] or 0
+        words[label] = chemical_symbols[element]
+        if number is not None and float(words[number]) != element:
+            raise UnusableText(
+                f"an atom is {words[label]} in the column of symbols, but of atomic number {words[number]}; remove one"
+            )
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
