@@ -353,13 +353,17 @@ def test_isolated_atoms_need_no_other_labels(tmp_path):
 
 
 def test_a_key_with_two_values_is_refused(tmp_path):
-    for values, accepted in (("energy=-1.0 energy=-2.0", False), ("energy=-1.0 T=300 energy=-1.0", True)):
+    for values, accepted in (
+        ("energy=-1.0 energy=-2.0", False),
+        ('energy="-1.0" energy="-2.0"', False),
+        ('energy=-1.0 T=300 energy=-1.0 a="b=1" c="b=2"', True),
+    ):
         (tmp_path / "a.xyz").write_text(f"2\n{values}\nGa 0 0 0\nGa 0 0 2.7\n")
         call = lambda: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", "energy")  # noqa: E731
         if accepted:
             assert energies(call()) == [-1.0]
         else:
-            refused(call, "a.xyz, frame 0: ", "energy=-1.0 and energy=-2.0; remove one of them")
+            refused(call, "a.xyz, frame 0: ", " and energy=", "-2.0", "; remove one of them")
 
 
 def test_isolated_atoms_that_contradict_or_lack(tmp_path):

@@ -85,7 +85,7 @@ BY_NUMBER: dict[str, int] = {str(number): number for number in atomic_numbers.va
 """Atomic numbers by their text, as some files name elements."""
 
 KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
-"""Matches a key and its value in a comment line without quotes."""
+"""Matches a key and its value in a comment line in which quoted texts contain no blanks."""
 
 
 class UnusableText(ValueError):
@@ -154,7 +154,7 @@ def comment_for_ase(line: bytes) -> Comment:
     if found := IN_HARTREE.fullmatch(text):
         info[f"{found[1] or found[2]}_unit"] = "Hartree"
     values: dict[str, str] = {}
-    for key, value in KEY_AND_VALUE.findall(QUOTED.sub("quoted", text)):
+    for key, value in KEY_AND_VALUE.findall(QUOTED.sub(lambda quoted: "_".join(quoted[0].split()), text)):
         if values.setdefault(key, value) != value:
             raise UnusableText(f"its comment line has {key}={values[key]} and {key}={value}; remove one of them")
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
