@@ -86,6 +86,8 @@ def test_an_output_of_two_charges_is_refused(tmp_path):
     (tmp_path / "job.out").write_text(ORCA + ORCA.replace("-1", "0"))
     with pytest.raises(InputError, match=r"job.out: states the charge -1 and 0; split it into two files"):
         stated_in(tmp_path / "job.out", text_of(tmp_path / "job.out", "orca-output"), "orca-output")
+    with pytest.raises(InputError, match=r"pw.out: states 42.0 and 43.0 electrons; split it into two files"):
+        stated_in(tmp_path / "pw.out", PWSCF + PWSCF.replace("42.", "43."), "espresso-out")
 
 
 def test_a_cation_of_gaussian_is_no_neutral_cluster(tmp_path):
@@ -112,6 +114,35 @@ def test_n2p2_in_angstrom_is_not_taken_for_bohr(tmp_path, length):
     assert block.properties["energy"] == pytest.approx(-Hartree)
 
 
+def orca(length: float, energy: float) -> str:
+    """Calculation of Na2 with a bond length in Å and an energy in hartree, as in outputs of ORCA."""
+    return (
+        "CARTESIAN COORDINATES (ANGSTROEM)\n---------------------------------\n"
+        f"  Na   0.0   0.0   0.0\n  Na   0.0   0.0   {length}\n\nNumber of atoms                     ...      2\n"
+        f"FINAL SINGLE POINT ENERGY     {energy}\nORCA SCF GRADIENT CALCULATION\n"
+        f"CARTESIAN GRADIENT\n\n\n   1   Na  :   0.0   0.0   {energy}\n   2   Na  :   0.0   0.0   0.0\n\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Geometry optimization did not converge")
+@pytest.mark.parametrize("between", ["ORCA GEOMETRY RELAXATION STEP\n", ""])
+def test_several_calculations_of_orca(tmp_path, between):
+    """Steps of an optimisation are frames; of steps of dynamics, ASE would mix the first forces and the last energy."""
+    steps = between.join([orca(3.0, -10.0), orca(3.1, -11.0)])
+    (tmp_path / "na2.out").write_text(f"  * O   R   C   A *\n{steps}  ****ORCA TERMINATED NORMALLY****\n")
+    frames = Frames.open(tmp_path / "na2.out", properties=["energy"], atom_properties=["forces"])
+    if not between:
+        with pytest.raises(
+            InputError, match=r"na2.out: contains molecular dynamics or several jobs, of which ASE mixes"
+        ):
+            list(frames)
+        return
+    (block,) = frames
+    assert block.pos[1::2, 2].tolist() == [3.0, 3.1]
+    assert block.properties["energy"] == pytest.approx([-10 * Hartree, -11 * Hartree])
+    assert block.atom_properties["forces"][::2, 2] == pytest.approx([10 * Hartree / Bohr, 11 * Hartree / Bohr])
+
+
 def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
     forces = "".join(f"      {atom}       11           0.0   0.0    0.0{atom}\n" for atom in (1, 2, 3))
     rule = " " + "-" * 67 + "\n"
@@ -133,7 +164,11 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
         ("OUTCAR", " VRHFIN =Cu: d10\n" + OUTCAR + " VRHFIN =Au: d10\n" + OUTCAR, "contains 2 runs of different atoms"),
         ("OUTCAR.1", OUTCAR + OUTCAR.replace("42.", "43."), "contains 2 runs of different atoms or charges"),
         ("a.log", GAUSSIAN + GAUSSIAN, "contains 2 jobs, but ASE reads only the first; write each to its own file"),
+        ("vasprun.xml", 2 * "<modeling>\n</modeling>\n", "contains 2 jobs, but ASE reads only the first"),
+        ("a.xsf", 2 * "ATOMS\nAu 0 0 0\nAu 0 0 2.6\n", "contains 2 structures, but ASE reads only the first"),
+        ("a.res", 2 * "TITL a -1.0\nEND\n", "contains 2 structures, but ASE reads only the first"),
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
+        ("b.nc", "CDF\x01 program\0\x02\x06LAMMPS atom_types coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
     ],
 )
@@ -141,6 +176,39 @@ def test_files_that_ase_would_misread_are_refused(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         list(Frames.open(tmp_path / name))
+
+
+def test_forces_of_aenet_are_in_ev(tmp_path):
+    """ASE reads forces of XSF files in hartree/Å, as XCrySDen writes them."""
+    atoms = "ATOMS\nAu 0.0 0.0 0.0 0.0 0.0 -0.5\nAu 0.0 0.0 2.6 0.0 0.0 0.5\n"
+    (tmp_path / "a.xsf").write_text(f"# total energy = -2.5 eV\n\n{atoms}")
+    (block,) = Frames.open(tmp_path / "a.xsf", properties=["energy"], atom_properties=["forces"])
+    assert block.properties["energy"].tolist() == [-2.5]
+    assert block.atom_properties["forces"][:, 2] == pytest.approx([-0.5, 0.5])
+    (tmp_path / "b.xsf").write_text(atoms)
+    (block,) = Frames.open(tmp_path / "b.xsf", atom_properties=["forces"])
+    assert block.atom_properties["forces"][1, 2] == pytest.approx(0.5 * Hartree)
+
+
+@pytest.mark.parametrize("site", ["", "Ag1 Ag 0.5 0.5 0.5 0.5\n"])
+def test_partly_occupied_sites_are_refused(tmp_path, site):
+    """ASE keeps the element of the largest share of a site."""
+    cell = "".join(
+        f"_cell_length_{axis} 20\n_cell_angle_{angle} 90\n"
+        for axis, angle in zip("abc", ("alpha", "beta", "gamma"), strict=True)
+    )
+    columns = "".join(
+        f"_atom_site_{name}\n" for name in ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    )
+    share = 0.5 if site else 1.0
+    text = f"data_a\n{cell}loop_\n{columns}Au1 Au 0.5 0.5 0.5 {share}\n{site}Au2 Au 0.5 0.5 0.63 1.0\n"
+    (tmp_path / "a.cif").write_text(text)
+    frames = Frames.open(tmp_path / "a.cif")
+    if site:
+        with pytest.raises(InputError, match=r"a.cif, frame 0: has partly occupied sites; keep the occupied ones only"):
+            list(frames)
+    else:
+        assert next(iter(frames)).z.tolist() == [79, 79]
 
 
 @pytest.mark.parametrize("length", ["Ang", "Bohr"])

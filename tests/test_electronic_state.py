@@ -15,7 +15,7 @@ from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
-from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, electronic_state, may_state
+from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, ElectronicState, electronic_state, may_state
 from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
 from pyg_clusters.models import Ensemble, SmoothDART
@@ -89,21 +89,34 @@ def test_comments_that_state_a_charge_or_spin():
         b"uhf=10",
         b"charge=+0.5",
         b"charge: 1",
+        b"Charge 1 Multiplicity 1",
+        b"Na3 charge -1",
     ]
     silent = [b"charge=0", b'spin="0.0" q=1', b"my_charge=1", b"mulliken_charge=1", b"charge", b"charge= -0.00", b"e=1"]
+    silent += [b"charge 0", b"charge transfer 1"]
     silent += [b"charge: 0", b"Properties=species:S:1:pos:R:3:charge:R:1:spin:I:1"]
     assert all(map(may_state, stating)) and not any(map(may_state, silent))
 
 
-@pytest.mark.parametrize("comment", ["charge: 1", "Na3, Charge: +1 multiplicity: 3", "energy=-1 total_charge: 1"])
-def test_a_charge_after_a_colon(comment, tmp_path):
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "charge: 1",
+        "Na3, Charge: +1 multiplicity: 3",
+        "energy=-1 total_charge: 1",
+        "Charge 1 Multiplicity 3",
+        "E=-1 charge 1",
+    ],
+)
+def test_a_charge_after_a_colon_or_a_blank(comment, tmp_path):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nNa 0 0 0\nNa 0 0 3\nNa 0 0 6\n")
     (frame,) = read_atoms([tmp_path / "a.xyz"])
     state = electronic_state(frame.atoms)
-    assert (state.charge, state.multiplicity) == (1, 3 if "mult" in comment else None)
-    (tmp_path / "a.xyz").write_text("3\ncharge: 0, at time: 1\nNa 0 0 0\nNa 0 0 3\nNa 0 0 6\n")
-    (frame,) = read_atoms([tmp_path / "a.xyz"])
-    assert electronic_state(frame.atoms).charge == 0
+    assert (state.charge, state.multiplicity) == (1, 3 if "mult" in comment.lower() else None)
+    for silent in ("charge: 0, at time: 1", "UHF 6-31G, charge 0.5 of atom 1"):
+        (tmp_path / "a.xyz").write_text(f"3\n{silent}\nNa 0 0 0\nNa 0 0 3\nNa 0 0 6\n")
+        (frame,) = read_atoms([tmp_path / "a.xyz"])
+        assert electronic_state(frame.atoms) == ElectronicState(0, None, 33)
 
 
 def test_initial_charges_and_moments_count_by_their_sums():

@@ -317,3 +317,12 @@ def test_truncated_binary_trajectories(tmp_path, suffix, cell, num_atoms):
     (tmp_path / f"none.{suffix}").write_bytes(content[: ends[0] - 1])
     with pytest.raises(InputError, match="ends within its first frame"):
         list(Frames.open(tmp_path / f"none.{suffix}", topology=tmp_path / "first.xyz"))
+    (tmp_path / f"twice.{suffix}").write_bytes(2 * content)
+    twice = Frames.open(tmp_path / f"twice.{suffix}", topology=tmp_path / "first.xyz")
+    if suffix == "dcd":
+        with pytest.raises(
+            InputError, match="it consists of several DCD files, one after the other; give each as a fi"
+        ):
+            list(twice)
+    else:
+        assert sum(map(len, twice)) == 8

@@ -353,13 +353,17 @@ def test_isolated_atoms_need_no_other_labels(tmp_path):
 
 
 def test_a_key_with_two_values_is_refused(tmp_path):
-    for values, accepted in (("energy=-1.0 energy=-2.0", False), ("energy=-1.0 T=300 energy=-1.0", True)):
+    for values, accepted in (
+        ("energy=-1.0 energy=-2.0", False),
+        ('energy="-1.0" energy="-2.0"', False),
+        ('energy=-1.0 T=300 energy=-1.0 a="b=1" c="b=2"', True),
+    ):
         (tmp_path / "a.xyz").write_text(f"2\n{values}\nGa 0 0 0\nGa 0 0 2.7\n")
         call = lambda: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", "energy")  # noqa: E731
         if accepted:
             assert energies(call()) == [-1.0]
         else:
-            refused(call, "a.xyz, frame 0: ", "energy=-1.0 and energy=-2.0; remove one of them")
+            refused(call, "a.xyz, frame 0: ", " and energy=", "-2.0", "; remove one of them")
 
 
 def test_isolated_atoms_that_contradict_or_lack(tmp_path):
@@ -557,6 +561,7 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
 STATED_UNITS = {
     "i = 0, time = 0.000, E = -1.0": ("E", "Hartree"),  # CP2K
     " energy: -1.000000 gnorm: 0.000434 xtb: 6.4.1 (unknown)": ("energy", "Hartree"),
+    " RKS-SCF000/def2-SVP  ENERGY=-1.0": ("ENERGY", "Hartree"),
     "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
     "energy=-1.0 kcal/mol": ("energy", "kcal/mol"),
     "energy=-1.0 energy_unit=a.u.": ("energy", "Hartree"),
@@ -569,6 +574,11 @@ STATED_UNITS = {
     "E_dft=-1.0 E_dft_units=kcal/mol": ("E_dft", "kcal/mol"),
     "E_kJ_mol=-1.0": ("E_kJ_mol", "kJ/mol"),
     "energy_in_Ry=-1.0": ("energy_in_Ry", "Ry"),
+    "dft_total_energy_Hartree=-1.0": ("dft_total_energy_Hartree", "Hartree"),
+    "e_au=-1.0": ("e_au", "Hartree"),
+    "totalEnergyHa=-1.0": ("totalEnergyHa", "Ha"),
+    "energy_kcal_per_mol=-1.0": ("energy_kcal_per_mol", "kcal/mol"),
+    "energy=-1.0 energy_unit=Ryd": ("energy", "Rydberg"),
 }
 
 
@@ -578,7 +588,7 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     call = lambda **kwargs: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs)  # noqa: E731
     refused(call, "a.xyz, frame 0: states ", f"energy_unit={unit!r}")
-    energy = {"Hartree": -27.211386, "kcal/mol": -0.0433641, "kJ/mol": -0.0103643, "Ry": -13.605693}[unit]
+    energy = {"Ha": -27.211386, "kc": -0.0433641, "kJ": -0.0103643, "Ry": -13.605693}[unit[:2]]
     assert energies(call(energy_unit=unit)) == pytest.approx([energy], rel=1e-5)
     recipe = tmp_path / "recipe.yaml"
     assert main(["new-recipe", str(tmp_path / "a.xyz"), "--target", target, "--out", str(recipe)]) == 0
@@ -645,6 +655,9 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     [
         "energy_per_atom=-1.0",
         "per_atom_energy=-1.0",
+        "E/N=-1.0",
+        "energy_pa=-1.0",
+        "energy=-1.0 eV/ion",
         "energy=-1.0 eV/atom",
         "energy=-1.0 eV per atom, a=1",
         "energy=-1.0 unit=eV/atom",
@@ -778,6 +791,25 @@ def test_forces_must_belong_to_the_energies(dynamics, tmp_path, of_energy, of_fo
         return
     with pytest.raises(InputError, match=rf"md.extxyz: the forces do not belong .* by {ratio}[0-9.]* times the work"):
         ClusterDataset(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("comment", "target"),
+    [
+        ("energy=-1 unit=Ha", "energy"),
+        ("energy=-1.0 Ha", "energy"),
+        ("dft=-1 energy_unit=Ha", "dft"),
+        ("i = 0, E = -1", "E"),
+    ],
+)
+def test_a_relaxation_keeps_the_unit_of_earlier_energies(tmp_path, comment, target):
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nCu 0 0 0\nCu 0 0 2.2\nCu 0 1.9 1.1\n")
+    relaxed = tmp_path / "a.extxyz"
+    assert main(["relax", str(tmp_path / "a.xyz"), "--calculator", "emt", "--out", str(relaxed)]) == 0
+    refused(lambda: ClusterDataset(tmp_path, relaxed, f"initial_{target}"), "frame 0: states", "energy_unit='Ha")
+    assert energies(ClusterDataset(tmp_path, relaxed, "emt_energy")) == pytest.approx(
+        [read(relaxed).info["emt_energy"]]
+    )
 
 
 def test_new_energies_are_in_ev_beside_earlier_ones_in_other_units(tmp_path):

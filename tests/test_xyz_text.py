@@ -191,6 +191,28 @@ def test_labels_that_stand_for_none(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("columns", "atom", "words"),
+    [
+        (
+            "type:S:1:pos:R:3",
+            "Ga 0 0",
+            "its columns name no elements; call that of the symbols 'species' in Properties=",
+        ),
+        ("id:I:1:pos:R:3", "1 0 0", "its columns name no elements"),
+        (
+            "species:S:1:Z:I:1:pos:R:3",
+            "Ga 13 0 0",
+            "an atom is Ga in the column of symbols, but of atomic number 13; rem",
+        ),
+    ],
+)
+def test_columns_that_name_no_element_or_two(tmp_path, columns, atom, words):
+    path = write_text(tmp_path / "a.xyz", frame([f"{atom} 0", f"{atom} 2.6"], f"Properties={columns}"))
+    with pytest.raises(InputError, match=f"frame 0: {words}"):
+        list(Frames.open(path))
+
+
+@pytest.mark.parametrize(
     ("labels", "comment"), [(("1", "1"), ""), (("1", "2"), "made by hand"), (("29", "79"), "Atoms. Timestep: 0")]
 )
 def test_types_of_lammps_are_not_elements(tmp_path, labels, comment):

@@ -31,6 +31,9 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
 }
 """Matches text of files in units other than those that ASE assumes, by format."""
 
+OF_AENET: re.Pattern[str] = re.compile(r"^#\s*total energy\s*=\s*([-+.\deE]+)\s*eV\b", re.MULTILINE)
+"""Matches the energy in XSF files of ænet, whose forces are in eV/Å; ASE reads them as hartree/Å, as in XCrySDen."""
+
 ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "vasp": re.compile(
         r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
@@ -43,6 +46,9 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
     "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
     "gaussian-out": re.compile(r"Entering Gaussian System"),
+    "res": re.compile(r"^TITL\b", re.MULTILINE),
+    "vasp-xml": re.compile(r"^<modeling>", re.MULTILINE),
+    "xsf": re.compile(r"^\s*(?:CRYSTAL|SLAB|POLYMER|ATOMS)\s*$", re.MULTILINE),
 }
 """Matches text that occurs once per structure or job, by format, for formats of which ASE reads only the first one."""
 
@@ -52,7 +58,7 @@ LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
         "names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ",
     ),
     "netcdftrajectory": (
-        re.compile(r"atom_types"),
+        re.compile(r"program[\x00-\x1f]+ASE"),  # the atom_types of other programs are not atomic numbers
         "names no elements; convert it to DCD, and give the elements by --topology FILE",
     ),
     "cp2k-restart": (
@@ -95,6 +101,13 @@ ELECTRONS: Mapping[str, re.Pattern[str]] = {
 }
 """Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
+OF_ORCA: tuple[str, ...] = (
+    "FINAL SINGLE POINT ENERGY",
+    "CARTESIAN COORDINATES (ANGSTROEM)",
+    "CARTESIAN GRADIENT",
+)
+"""Words above the energy, the geometry and the forces in outputs of ORCA."""
+
 
 def text_of(copy: Path, kind: str) -> str:
     """Text of a file, of at most 64 MB, in which the other functions search; empty for formats in which none does."""
@@ -108,11 +121,13 @@ def stated_in(path: Path, text: str, kind: str) -> dict[str, float]:
     """Charge and spin multiplicity of the frames of a file, by their names in the ``info`` of a frame.
 
     Raises:
-        InputError: If a file states two charges or multiplicities.
+        InputError: If a file states two charges, numbers of electrons or multiplicities.
     """
     if kind in ELECTRONS:
-        match, neutral = ELECTRONS[kind].search(text), sum(_valences(text, kind))
-        charge = neutral - float(match[1]) if match and neutral else 0
+        numbers, neutral = dict.fromkeys(map(float, ELECTRONS[kind].findall(text))), sum(_valences(text, kind))
+        if len(numbers) > 1:
+            raise InputError(f"{path}: states {' and '.join(map(str, numbers))} electrons; split it into two files")
+        charge = neutral - next(iter(numbers)) if numbers and neutral else 0
         charge = round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
         return {"charge": charge} if charge else {}
     stated: dict[str, float] = {}
@@ -161,13 +176,16 @@ def check_format(path: Path, text: str, kind: str):
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
+    contents = "jobs" if kind in ("gaussian-out", "vasp-xml") else "structures"
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
-            f"{path}: contains {count} {'jobs' if kind == 'gaussian-out' else 'structures'}, but ASE reads only the "
-            "first; write each to its own file, or all to one XYZ file"
+            f"{path}: contains {count} {contents}, but ASE reads only the first; write each "
+            "to its own file, or all to one XYZ file"
         )
     if kind == "vasp-out":
         _check_runs(path, text)
+    if kind == "orca-output":
+        _check_orca(path, text)
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
@@ -191,6 +209,18 @@ def _check_runs(path: Path, text: str):
             f"{path}: contains {len(runs)} runs of different atoms or charges, but ASE reads these from the first "
             "only; give each run as its own file"
         )
+
+
+def _check_orca(path: Path, text: str):
+    """Check that each part of an output of ORCA that ASE reads as a frame is one calculation."""
+    dynamics = re.search(r"^\|\s*\d+>\s*%md\b", text, re.IGNORECASE | re.MULTILINE)
+    for part in re.split("ORCA TERMINATED NORMALLY|ORCA GEOMETRY RELAXATION STEP", text):
+        energies, *others = (part.count(words) for words in OF_ORCA)
+        if energies > 1 and (dynamics or max(others) > 1):
+            raise InputError(
+                f"{path}: contains molecular dynamics or several jobs, of which ASE mixes the energies, geometries and "
+                "forces; give the trajectory as XYZ, or each job as its own file"
+            )
 
 
 def _check_poscar(path: Path, lines: list[list[str]]):

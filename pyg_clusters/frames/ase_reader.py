@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
+from ase.units import Hartree
 
 from pyg_clusters.errors import InputError, describe_error
-from pyg_clusters.frames.ase_formats import are_forces_rotated, check_format, is_unfinished, stated_in, text_of
+from pyg_clusters.frames.ase_formats import (
+    OF_AENET,
+    are_forces_rotated,
+    check_format,
+    is_unfinished,
+    stated_in,
+    text_of,
+)
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -167,6 +176,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
         text = text_of(copy, kind)
         check_format(path, text, kind)
         stated, rotated = stated_in(path, text, kind), are_forces_rotated(path, text, kind)
+        of_aenet = OF_AENET.search(text) if kind == "xsf" else None
         del text  # it may be large
         unfinished = is_unfinished(copy, kind)
         if kind == "traj":
@@ -181,6 +191,8 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
                 frame.info |= stated
                 if rotated and frame.calc is not None:
                     frame.calc.results.pop("forces", None)
+                if of_aenet:
+                    frame.calc = _results_of_aenet(frame, float(of_aenet[1]))
             yield frame
         if unfinished and number:
             warnings.warn(
@@ -215,7 +227,23 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
             yield BadFrame(str(path), number, reason)
             continue
+        if kind == "cif" and _is_disordered(atoms):
+            reason = "has partly occupied sites; keep the occupied ones only, with an occupancy of 1"
+            yield BadFrame(str(path), number, reason)
+            continue
         yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _is_disordered(atoms: Atoms) -> bool:
+    """Whether a CIF file states that a site is partly occupied; ASE takes one of its elements for the only one."""
+    shares = [share for site in atoms.info.get("occupancy", {}).values() for share in site.values()]
+    return any(share not in (1, ".", "?") for share in shares)
+
+
+def _results_of_aenet(atoms: Atoms, energy: float) -> SinglePointCalculator:
+    """Energy in eV, and the forces of an XSF file of ænet in eV/Å, which ASE multiplied by a hartree in eV."""
+    forces = _results(atoms).get("forces")
+    return SinglePointCalculator(atoms, energy=energy, forces=None if forces is None else forces / Hartree)
 
 
 def _is_compressed(atoms: Atoms) -> bool:

@@ -29,18 +29,24 @@ STATE_NAMES: frozenset[str] = CHARGE_NAMES | MULTIPLICITY_NAMES | UNPAIRED_NAMES
 INITIAL_ARRAYS: tuple[str, ...] = ("initial_charges", "initial_magmoms")
 """Arrays in which ASE passes charge and spin to calculators."""
 
-STATED: re.Pattern[bytes] = re.compile(
-    rb"(?<![\w+])(?:"
-    + b"|".join(re.escape(name).encode() for name in sorted(STATE_NAMES))
-    + rb")[\"']?\s*(?:=|:(?=\s*[-+]?\d))\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
+
+def _any_of(names: Iterable[str]) -> str:
+    return f"(?<![\\w+])({'|'.join(map(re.escape, sorted(names)))})"
+
+
+WITHOUT_EQUALS: re.Pattern[str] = re.compile(
+    rf"{_any_of(STATE_NAMES)}\s*:\s*([-+]?\d+)(?![\d.])"
+    rf"|{_any_of(CHARGE_NAMES | MULTIPLICITY_NAMES)}\s+([-+]?\d+)(?![\w.-])",
     re.IGNORECASE,
 )
-"""Matches the charge or spin, if it is not zero, in a comment line of XYZ."""
+"""Matches a charge or spin after a colon or a blank, and its value, which ASE would not read."""
 
-AFTER_COLON: re.Pattern[str] = re.compile(
-    rf"(?<![\w+])({'|'.join(map(re.escape, sorted(STATE_NAMES)))})\s*:\s*([-+]?\d+)(?![\d.])", re.IGNORECASE
+STATED: re.Pattern[bytes] = re.compile(
+    rf"{_any_of(STATE_NAMES)}[\"']?\s*(?:=|(?::|(?<=\s))(?=\s*[-+]?\d))".encode()
+    + rb"\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
+    re.IGNORECASE,
 )
-"""Matches a charge or spin after a colon, and its value, which ASE would not read."""
+"""Matches what may be a charge or spin, if it is not zero, in a comment line of XYZ."""
 
 STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaired", b"magmom", b"2s+1")
 """Words of which every one of :data:`STATE_NAMES` contains one; they are found faster than :data:`STATED`."""

@@ -12,7 +12,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
-from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION
+from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, comment_for_ase
@@ -25,11 +25,12 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern}", re.IGNORECASE)
 """Matches such names also in frames that have got a new energy, see :func:`replace_energies`."""
 
-UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
-"""Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
+BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
+"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
 
 PER_ATOM: re.Pattern[str] = re.compile(
-    r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?|per_?atom_.*", re.IGNORECASE
+    r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?|per_?atom_.*|e(?:nergy|tot)?_?pa",
+    re.IGNORECASE,
 )
 """Matches names and units of energies per atom."""
 
@@ -39,15 +40,15 @@ SPELLINGS: Mapping[str, str] = {
     **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole"), "kcal/mol"),
     **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
-    "rydbergs": "Rydberg",
+    **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
 }
 """Names of units by their spellings in files, in lower case."""
 
 ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
 """Names of the energies that this package calculates, in eV."""
 
-PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)", re.IGNORECASE)
-"""Matches ``mol-1`` and the like, with the blank before it."""
+PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
+"""Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
 
 PUNCTUATION: str = " ,;:()[]{}"
 """Characters around a unit that do not belong to it."""
@@ -84,7 +85,7 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     """Unit of each of the energies that the frames of a file state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
-    (``energy=-3.5 Ha``). Comments of CP2K, xtb and ORCA state hartree.
+    (``energy=-3.5 Ha``). Comments of CP2K, Molpro, xtb and ORCA state hartree.
 
     Raises:
         InputError: If it is not a known unit of the energy of a cluster, not the same in all frames, or stated after
@@ -159,6 +160,10 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     units: dict[str, str] = {}
     if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
         return units
+    if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
+        initial = {str(key): value for key, value in info.items() if str(key).startswith(INITIAL)}
+        info = {**info, **{key.removeprefix(INITIAL): value for key, value in initial.items()}}
+        target = target.removeprefix(INITIAL)
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
     keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
@@ -210,13 +215,13 @@ def unit_in_name(name: str) -> str | None:
     """Unit at the end of the name of an energy, if any.
 
     Example:
-        >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
-        ('Ha', None, None)
+        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
+        ['Ha', 'Hartree', None, None]
     """
-    match = UNIT_IN_KEY.fullmatch(PER_MOL.sub("/mol", name))
-    return (
-        known_unit(match[1]) if match and match[1].lower() not in ("au", "atomic") else None
-    )  # E_Au may be that of gold
+    name = PER_MOL.sub("/mol", name)
+    ends = (name[match.end() :].strip(PUNCTUATION) for match in BEFORE_UNIT.finditer(name))
+    units = (known_unit(end) for end in ends if end != "Au" and end.lower() != "atomic")  # E_Au is that of gold
+    return next((unit for unit in units if unit is not None), None)
 
 
 def known_unit(name: str) -> str | None:

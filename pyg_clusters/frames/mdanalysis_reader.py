@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,17 @@ def _opened(path: Path, topology: Topology):
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
-        raise InputError(
-            f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); it is corrupted, or ends within "
-            "its first frame; copy it again"
-        ) from error
+        fault = "it is corrupted, or ends within its first frame; copy it again"
+        if _is_concatenated(path):
+            fault = "it consists of several DCD files, one after the other; give each as a file of its own"
+        raise InputError(f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); {fault}") from error
+
+
+def _is_concatenated(path: Path) -> bool:
+    """Whether the beginning of a DCD file occurs again in it."""
+    with unpacked(path) as copy, copy.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        before = content.find(b"CORD", 0, 16)
+        return before >= 0 and content.find(content[: before + 4], 1) >= 0
 
 
 def _complete(trajectory) -> tuple[int, int]:

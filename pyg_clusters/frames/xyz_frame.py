@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
-from pyg_clusters.frames.electronic_state import AFTER_COLON, may_state
+from pyg_clusters.frames.electronic_state import WITHOUT_EQUALS, may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 from pyg_clusters.units import LENGTH_NAMES
 
@@ -64,7 +64,9 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
-OF_CP2K = re.compile(r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*E\s*=\s*\S+")  # matches comments of CP2K (hartree)
+IN_HARTREE = re.compile(  # matches comments of CP2K and Molpro with an energy in hartree, and its key
+    r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*(E)\s*=\s*\S+|\S+/\S+\s+(ENERGY)\s*=\s*\S+"
+)
 
 NO_FLOAT = re.compile(r"could not convert string to float: '(.*)'$")  # the message about a word that is not a number
 
@@ -123,7 +125,9 @@ def comment_for_ase(line: bytes) -> Comment:
     text = with_usual_exponents(decoded(line).strip())
     if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
-    info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
+    info: dict[str, object] = {
+        found[1] or found[3]: int(found[2] or found[4]) for found in WITHOUT_EQUALS.finditer(text)
+    }
     length = None
     if stated := LENGTH_KEY.search(text):
         text, length = LENGTH_KEY.sub("", text), LENGTH_NAMES.get(stated[1].lower())
@@ -135,9 +139,10 @@ def comment_for_ase(line: bytes) -> Comment:
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
-    info |= {"E_unit": "Hartree"} if OF_CP2K.fullmatch(text) else {}
+    if found := IN_HARTREE.fullmatch(text):
+        info[f"{found[1] or found[2]}_unit"] = "Hartree"
     values: dict[str, str] = {}
-    for key, value in KEY_AND_VALUE.findall(QUOTED.sub("quoted", text)):
+    for key, value in KEY_AND_VALUE.findall(QUOTED.sub(lambda quoted: "_".join(quoted[0].split()), text)):
         if values.setdefault(key, value) != value:
             raise UnusableText(f"its comment line has {key}={values[key]} and {key}={value}; remove one of them")
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
@@ -265,22 +270,29 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     short = next((words for words in lines if len(words) < sum(widths)), None)
     if short is not None:
         raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {sum(widths)} columns")
-    label = next((index for index, name in enumerate(names) if name in ("species", "symbols")), None)
+    label, number = (
+        next((sum(widths[:index]) for index, name in enumerate(names) if name in alike), None)
+        for alike in (("species", "symbols"), ("Z", "numbers"))
+    )
     if label is None:
+        if number is None:
+            raise UnusableText("its columns name no elements; call that of the symbols 'species' in Properties=...")
         return
-    column_of_label = sum(widths[:label])
-    labels = {words[column_of_label] for words in lines}
-    if all(label.capitalize() in atomic_numbers for label in labels):
-        return
-    numbers = {label: BY_NUMBER.get(label, atomic_number(label)) for label in labels}
-    if unknown := sorted(label for label in labels if numbers[label] is None):
+    labels = {words[label] for words in lines}
+    numbers = {text: BY_NUMBER.get(text, atomic_number(text)) for text in labels}
+    if unknown := sorted(text for text in labels if numbers[text] is None):
         raise UnusableText(unknown_label(unknown[0]))
-    types = sorted(int(label) for label in labels if label.isdecimal())
+    types = sorted(int(text) for text in labels if text.isdecimal())
     if types and (types == list(range(1, len(types) + 1)) or whole_comment.startswith("Atoms")):
         some = ", ".join(map(str, types[:3]))
         raise UnusableText(f"its atoms are labelled {some}, which may be LAMMPS types; use element symbols")
     for words in lines:
-        words[column_of_label] = chemical_symbols[numbers[words[column_of_label]] or 0]
+        element = numbers[words[label]] or 0
+        words[label] = chemical_symbols[element]
+        if number is not None and float(words[number]) != element:
+            raise UnusableText(
+                f"an atom is {words[label]} in the column of symbols, but of atomic number {words[number]}; remove one"
+            )
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
