@@ -569,6 +569,8 @@ STATED_UNITS = {
     "E_dft=-1.0 E_dft_units=kcal/mol": ("E_dft", "kcal/mol"),
     "E_kJ_mol=-1.0": ("E_kJ_mol", "kJ/mol"),
     "energy_in_Ry=-1.0": ("energy_in_Ry", "Ry"),
+    "total_energy_Eh=-1.0": ("total_energy_Eh", "Hartree"),
+    "free.energy.kcal=-1.0": ("free.energy.kcal", "kcal/mol"),
 }
 
 
@@ -645,6 +647,7 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     [
         "energy_per_atom=-1.0",
         "per_atom_energy=-1.0",
+        "energy_per_atom_eV=-1.0",
         "energy=-1.0 eV/atom",
         "energy=-1.0 eV per atom, a=1",
         "energy=-1.0 unit=eV/atom",

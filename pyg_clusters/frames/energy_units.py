@@ -25,23 +25,22 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern}", re.IGNORECASE)
 """Matches such names also in frames that have got a new energy, see :func:`replace_energies`."""
 
-UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
-"""Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
-
-PER_ATOM: re.Pattern[str] = re.compile(
-    r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?|per_?atom_.*", re.IGNORECASE
-)
-"""Matches names and units of energies per atom."""
-
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
-    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole"), "kcal/mol"),
-    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole"), "kJ/mol"),
+    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
     "rydbergs": "Rydberg",
 }
 """Names of units by their spellings in files, in lower case."""
+
+PER_ATOM: re.Pattern[str] = re.compile(
+    r"((?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?|per_?atom_.*)"
+    rf"(?:[_ (\[/-]+(?:in_)?(?:{'|'.join(map(re.escape, SPELLINGS))})[)\]]?)?",
+    re.IGNORECASE,
+)
+"""Matches names and units of energies per atom, such as ``energy_per_atom``, ``E/atom (eV)`` or ``eV/atom``."""
 
 ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
 """Names of the energies that this package calculates, in eV."""
@@ -210,13 +209,13 @@ def unit_in_name(name: str) -> str | None:
     """Unit at the end of the name of an energy, if any.
 
     Example:
-        >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
-        ('Ha', None, None)
+        >>> unit_in_name("energy_Ha"), unit_in_name("E(kcal/mol)"), unit_in_name("E_Au"), unit_in_name("energy")
+        ('Ha', 'kcal/mol', None, None)
     """
-    match = UNIT_IN_KEY.fullmatch(PER_MOL.sub("/mol", name))
-    return (
-        known_unit(match[1]) if match and match[1].lower() not in ("au", "atomic") else None
-    )  # E_Au may be that of gold
+    name = PER_MOL.sub("/mol", name)
+    ends = (name[separator.end() :].rstrip(")]") for separator in re.finditer(r"[_ .(\[/-]", name))
+    # E_Au may be that of gold
+    return next((unit for end in ends if end.lower() not in ("au", "atomic") and (unit := known_unit(end))), None)
 
 
 def known_unit(name: str) -> str | None:
