@@ -471,7 +471,7 @@ def test_intervals_of_a_single_model(ensemble, tmp_path):
         assert ("pred_energy_spread" in names) == (kind == "last_layer")
 
 
-def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
+def test_intervals_of_shieldings(ensemble, tmp_path, capsys, monkeypatch):
     frames = ase.io.read(ensemble / "clusters.extxyz", ":")
     for atoms in frames:
         atoms.arrays["nmr"] = 500.0 + 10.0 * (atoms.get_all_distances() < 3.49).sum(1)
@@ -509,10 +509,14 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
         atoms.info["group"] = number % 3
     write_extxyz(tmp_path / "groups.extxyz", frames)
     write_store(tmp_path / "alone.h5", Frames.open(tmp_path / "nmr.extxyz", atom_properties=["nmr"]))
+    reads, blocks = [], Frames.blocks
+    monkeypatch.setattr(Frames, "blocks", lambda self, **kwargs: reads.append(self) or blocks(self, **kwargs))
     for names, count in (("halves_*.extxyz", 2), ("groups.extxyz", 3), ("alone.h5", len(frames))):
         labelled[0] = str(tmp_path / names)
         assert main(["evaluate", str(run), *labelled, "--coverage", "0.6", "--overwrite"]) == 0
         assert json.loads((tmp_path / "errors.json").read_text())["intervals"]["num_groups"] == count
+    assert len(reads) == 3  # the groups are read together with the frames
+    monkeypatch.undo()
     predicted = tmp_path / "p.csv"
     arguments = ["predict", str(run), str(tmp_path / "nmr.extxyz"), "--out", str(predicted), "--coverage", "0.6"]
     assert main(arguments) == 0
