@@ -579,6 +579,8 @@ STATED_UNITS = {
     "totalEnergyHa=-1.0": ("totalEnergyHa", "Ha"),
     "energy_kcal_per_mol=-1.0": ("energy_kcal_per_mol", "kcal/mol"),
     "energy=-1.0 energy_unit=Ryd": ("energy", "Rydberg"),
+    "total_energy_Eh=-1.0": ("total_energy_Eh", "Hartree"),
+    "free.energy.kcal=-1.0": ("free.energy.kcal", "kcal/mol"),
 }
 
 
@@ -658,6 +660,7 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
         "E/N=-1.0",
         "energy_pa=-1.0",
         "energy=-1.0 eV/ion",
+        "energy_per_atom_eV=-1.0",
         "energy=-1.0 eV/atom",
         "energy=-1.0 eV per atom, a=1",
         "energy=-1.0 unit=eV/atom",

@@ -55,6 +55,7 @@ def test_size_split_holds_out_whole_sizes():
     assert sizes[split.test].unique().tolist() == [32, 34]
     assert [split.train.numel(), split.val.numel(), split.test.numel()] == [40, 10, 50]
     assert everything(split).equal(torch.arange(100))
+    assert str(size_split([14] * 10 + [16] * 3, [16])) == "Split(train=9, val=1, test=3)"
 
 
 @pytest.mark.parametrize("num", [10, 49, 50])

@@ -604,9 +604,13 @@ def test_copies_are_kept_together(copied, tmp_path, split, on_disk):
     else:
         dataset = ClusterDataset(tmp_path, copied, **asked)
     options = {"split": split, "held_out_sizes": [9], "fractions": (0.6, 0.2, 0.2), "split_seed": 1}
-    parts = structures_of_parts(ClusterDataModule(dataset, copies_together=True, **options))
+    data = ClusterDataModule(dataset, copies_together=True, **options)
+    parts = structures_of_parts(data)
     assert sum(map(len, parts)) == len(set.union(*parts)) == 20
-    if split in ("group", "fold"):  # a group has one structure of each size
+    by_group = split in ("group", "fold")
+    independent = {structure // 2 for structure in parts[1]} if by_group else parts[1]
+    assert len(set(data.groups(data.split.val))) == len(independent) < len(data.split.val)
+    if by_group:  # a group has one structure of each size
         assert {structure // 2 for structure in parts[0]}.isdisjoint(structure // 2 for structure in parts[2])
     if split == "random":
         parts = structures_of_parts(ClusterDataModule(dataset, **options))

@@ -246,20 +246,23 @@ def test_the_range_of_a_chain_and_a_triangle():
 
 
 def test_distances_are_flagged_by_their_elements():
-    """Cu-Cu of 2.2 Å, Au-Au of 2.6 Å: 2.4 Å is too short between gold atoms only, and gold never touched copper."""
+    """Cu-Cu of 2.2 Å, Au-Au of 2.6 Å: 2.4 Å is too short between gold atoms, and far for copper; they never touched."""
     apart = np.array([[0.0, 0, 0], [2.2, 0, 0], [8.2, 0, 0], [10.8, 0, 0]])
     known = OutOfRangeFlagger.fit_blocks([flat([Atoms("Cu2Au2", apart)])])
     assert known.closest == pytest.approx({"Cu-Cu": 2.2, "Cu-Au": 1.3 * (1.32 + 1.36), "Au-Au": 2.6})
     gold, both, copper = apart - [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0.2, 0, 0]], apart.copy(), apart.copy()
     both[1, 0], copper[1, 0], copper[3, 0] = 2.0, 2.3, 10.9
     mixed = np.array([[0.0, 0, 0], [2.2, 0, 0], [4.8, 0, 0], [7.4, 0, 0]])
-    known.farthest = float("inf")
+    assert known.farthest_of == pytest.approx({"Cu": 2.2, "Au": 2.6})
+    loose = Atoms("Cu2Au2", apart - [[0.2, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    assert known.flags(*flat([loose])) == ["Cu atom 2.40 Å from its nearest neighbour, above 2.20"]
+    known.farthest_of = dict.fromkeys(("Cu", "Au"), float("inf"))
     flags = known.flags(*flat([Atoms("Cu2Au2", pos) for pos in (gold, both, copper, mixed)]))
     expected = ["Au-Au distance 2.40 Å below 2.60", "Cu-Cu distance 2.00 Å below 2.20", ""]
     assert flags.tolist() == [*expected, "Cu-Au distance 2.60 Å below 3.48"]
     again = OutOfRangeFlagger(**json.loads(json.dumps(asdict(known))))
     assert (again.flags(*flat([Atoms("Cu2Au2", gold)])) == expected[:1]).all()
-    older = {name: value for name, value in asdict(known).items() if name != "closest"}
+    older = {name: value for name, value in asdict(known).items() if name not in ("closest", "farthest_of")}
     assert OutOfRangeFlagger(**older).flags(*flat([Atoms("Cu2Au2", both)])) == ["distance 2.00 Å below 2.20"]
 
 
@@ -471,7 +474,7 @@ def test_intervals_of_a_single_model(ensemble, tmp_path):
         assert ("pred_energy_spread" in names) == (kind == "last_layer")
 
 
-def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
+def test_intervals_of_shieldings(ensemble, tmp_path, capsys, monkeypatch):
     frames = ase.io.read(ensemble / "clusters.extxyz", ":")
     for atoms in frames:
         atoms.arrays["nmr"] = 500.0 + 10.0 * (atoms.get_all_distances() < 3.49).sum(1)
@@ -509,10 +512,14 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
         atoms.info["group"] = number % 3
     write_extxyz(tmp_path / "groups.extxyz", frames)
     write_store(tmp_path / "alone.h5", Frames.open(tmp_path / "nmr.extxyz", atom_properties=["nmr"]))
+    reads, blocks = [], Frames.blocks
+    monkeypatch.setattr(Frames, "blocks", lambda self, **kwargs: reads.append(self) or blocks(self, **kwargs))
     for names, count in (("halves_*.extxyz", 2), ("groups.extxyz", 3), ("alone.h5", len(frames))):
         labelled[0] = str(tmp_path / names)
         assert main(["evaluate", str(run), *labelled, "--coverage", "0.6", "--overwrite"]) == 0
         assert json.loads((tmp_path / "errors.json").read_text())["intervals"]["num_groups"] == count
+    assert len(reads) == 3  # the groups are read together with the frames
+    monkeypatch.undo()
     predicted = tmp_path / "p.csv"
     arguments = ["predict", str(run), str(tmp_path / "nmr.extxyz"), "--out", str(predicted), "--coverage", "0.6"]
     assert main(arguments) == 0

@@ -144,7 +144,9 @@ def size_split(
         inner = random_split(others.size, fractions, seed)
     else:
         inner = group_split(np.asarray(groups)[others], fractions, seed)
-    return _split_of([others[inner.train], others[inner.val], np.flatnonzero(is_test)], fractions)
+    # NumPy takes a tensor of one element for a number.
+    train, val = others[inner.train.numpy()], others[inner.val.numpy()]
+    return _split_of([train, val, np.flatnonzero(is_test)], fractions)
 
 
 def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:

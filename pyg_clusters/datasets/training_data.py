@@ -158,7 +158,8 @@ class TrainingData:
             of clusters.
         num_workers: Number of processes that prefetch batches; useful for a data set on disk.
         copies_together: Whether to keep copies of a structure (see :mod:`pyg_clusters.structures.duplicates`) in one
-            part. With ``group`` and ``fold``, groups that share a structure are merged. A saved split is not changed.
+            part, and to count them as one group in coverages. With ``group`` and ``fold``, groups that share a
+            structure are merged. A saved split is not changed.
 
     Raises:
         InputError: If the split cannot be made.
@@ -194,8 +195,13 @@ class TrainingData:
         self.max_pairs = max_pairs
         self.num_workers = num_workers
         self.batches = batches_of(dataset)
-        made_here = split in KINDS
-        groups = _groups(dataset, self.batches, split) if copies_together and made_here else None
+        self.copies_together = copies_together
+        groups = None
+        if copies_together and split == "paper":
+            raise InputError("the split of a paper is fixed: leave out copies_together, or choose group or random")
+        if copies_together and split in KINDS:
+            known = dataset.groups if split in ("group", "fold") else torch.arange(len(dataset))
+            groups = self._with_copies(torch.arange(len(dataset)), known)
         if split == "fold":
             self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)
         else:
@@ -245,11 +251,23 @@ class TrainingData:
         return batch.y + shift_of_references(batch.z, batch.ptr, of_number)
 
     def groups(self, clusters: Tensor) -> np.ndarray:
-        """Groups of related clusters, ``[num_graphs]``; each cluster is a group where the split is not by group."""
+        """Groups of related clusters of a part of the split, ``[num_graphs]``.
+
+        Where the split is not by group, each cluster is a group of its own, with its copies if they are kept together.
+        """
         groups = getattr(self.dataset, "groups", None)
-        if groups is None or bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
-            return clusters.numpy()
-        return groups[clusters].numpy()
+        known = clusters
+        if groups is not None and not bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
+            known = groups[clusters]
+        return self._with_copies(clusters, known) if self.copies_together else known.numpy()
+
+    def _with_copies(self, clusters: Tensor, groups: Tensor) -> np.ndarray:
+        """Groups of some clusters ``[num_graphs]``, merged where they share a structure."""
+        of_copies = copy_groups(*_structures(self.batches, clusters))
+        index = groups.unique(return_inverse=True)[1].numpy()
+        num = len(of_copies)
+        links = coo_array((np.ones(num), (of_copies, num + index)), shape=(2 * num, 2 * num))
+        return connected_components(links, directed=False)[1][of_copies]
 
     def sample(self) -> list[int]:
         """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""
@@ -290,19 +308,6 @@ class TrainingData:
             "errors do not show how the model predicts new structures; --data.copies_together true (with --data.split "
             "group or random) keeps copies together"
         ]
-
-
-def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
-    """Group index ``[num_graphs]`` of each cluster for a split that keeps copies together."""
-    if split == "paper":
-        raise InputError("the split of a paper is fixed: leave out copies_together, or choose group or random")
-    of_copies = copy_groups(*_structures(batches, torch.arange(len(batches))))
-    if split not in ("group", "fold"):
-        return of_copies
-    names, index = np.unique(dataset.groups.numpy(), return_inverse=True)
-    num = len(of_copies)
-    links = coo_array((np.ones(num), (of_copies, num + index)), shape=(num + len(names),) * 2)
-    return connected_components(links, directed=False)[1][of_copies]
 
 
 def _structures(batches: ClusterBatches | DiskBatches, clusters: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

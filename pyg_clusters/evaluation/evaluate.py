@@ -22,7 +22,7 @@ from pyg_clusters.evaluation.comparison import (
     forces_of,
 )
 from pyg_clusters.evaluation.report import Evaluation, run_figures
-from pyg_clusters.frames import Frames, read_blocks
+from pyg_clusters.frames import read_blocks
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
@@ -166,6 +166,7 @@ def _read(
         options.frames,
         properties=[] if units is None else [target],
         atom_properties=[name for name in (target if units is None else None, forces) if name],
+        with_atoms=options.coverage is not None,  # for their groups
         on_bad=options.on_bad,
         fragments=options.fragments,
     )
@@ -217,18 +218,11 @@ def _groups(blocks: list[FrameBlock]) -> np.ndarray:
     It is the value ``group`` if all frames have one, as in a training set; else the file if there are several, and each
     frame is a group if there is only one.
     """
-    frames = [(block.file, number) for block in blocks for number in block.number.tolist()]
-    files = list(dict.fromkeys(file for file, _ in frames))
-    known: dict[tuple[str, int], str | None] = {}
-    labelled = Frames.open(files, properties=["group"], on_bad="skip", on_missing="skip", fragments="keep")
-    with suppress(MissingProperty):  # a store without groups
-        for block in labelled.blocks(ahead=0, report=False):
-            for number, value in zip(block.number.tolist(), block.properties["group"], strict=True):
-                known[block.file, number] = group_label(value)
-    groups = [known.get(frame) for frame in frames]
+    groups = [group_label(atoms.info.get("group")) for block in blocks for atoms in block.atoms or ()]
     if None not in groups:
         return np.array(groups, dtype=object)
-    return np.array([file for file, _ in frames]) if len(files) > 1 else np.arange(len(frames))
+    files = np.concatenate([np.full(len(block), block.file, dtype=object) for block in blocks])
+    return files if len(set(files)) > 1 else np.arange(len(files))
 
 
 def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:

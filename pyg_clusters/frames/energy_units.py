@@ -28,21 +28,22 @@ EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern
 BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
 """Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
 
-PER_ATOM: re.Pattern[str] = re.compile(
-    r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?|per_?atom_.*|e(?:nergy|tot)?_?pa",
-    re.IGNORECASE,
-)
-"""Matches names and units of energies per atom."""
-
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
-    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole"), "kcal/mol"),
-    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole"), "kJ/mol"),
+    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
     **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
 }
 """Names of units by their spellings in files, in lower case."""
+
+PER_ATOM: re.Pattern[str] = re.compile(
+    r"((?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?|per_?atom_.*|e(?:nergy|tot)?_?pa)"
+    rf"(?:[_ (\[/-]+(?:in_)?(?:{'|'.join(map(re.escape, SPELLINGS))})[)\]]?)?",
+    re.IGNORECASE,
+)
+"""Matches names and units of energies per atom, such as ``energy_per_atom``, ``E/atom (eV)`` or ``eV/atom``."""
 
 ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
 """Names of the energies that this package calculates, in eV."""

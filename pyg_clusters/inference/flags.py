@@ -52,6 +52,8 @@ class OutOfRangeFlagger:
     #: Smallest distance in Å of each pair of elements of an alloy, by symbols (``"Cu-Au"``), if it is checked; for
     #: elements that were never neighbours, that of the most distant neighbours.
     closest: Mapping[str, float] = field(default_factory=dict)
+    #: :attr:`farthest` of the atoms of each element of an alloy, by symbol, if it is checked.
+    farthest_of: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         self.radii = tuple(self.radii)  # a list in a file
@@ -74,16 +76,18 @@ class OutOfRangeFlagger:
             density: Whether to determine :attr:`densest`, for models whose errors are large in denser clusters.
         """
         radii = check_radii(radii) if radii else ()
-        shortest, farthest, densest = float("inf"), 0.0, 0.0
+        shortest, densest = float("inf"), 0.0
+        farthest = torch.zeros(MAX_ATOMIC_NUMBER + 1)
         sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(2))
         domain = TrainingDomain()
         for z, pos, ptr in blocks:
             domain.add(z, ptr, pos)
             new_rows = [rows]
-            for _, near, part in _geometry_by_size(pos, ptr, radii):
+            for _, atoms, near, part in _geometry_by_size(pos, ptr, radii):
                 new_rows.append(part.flatten() if radii else rows)
                 densest = max(densest, float(_mean_neighbors(part).max()) if density else 0.0)
-                shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+                shortest = min(shortest, float(near.min()))
+                farthest.scatter_reduce_(0, z[atoms].flatten(), near.flatten(), "amax")
             rows = torch.unique(torch.cat(new_rows))
             sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
         return cls(
@@ -91,18 +95,21 @@ class OutOfRangeFlagger:
             sizes=sizes.tolist(),
             fractions=domain.fraction_ranges,
             shortest=shortest,
-            farthest=farthest,
+            farthest=float(farthest.max()),
             radii=radii,
             rows=rows.tolist(),
             densest=densest if radii and density else None,
             closest=_closest_in_angstrom(domain),
+            farthest_of={chemical_symbols[number]: float(farthest[number]) for number in domain.atomic_numbers}
+            if len(domain.atomic_numbers) > 1
+            else {},
         )
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
         """Set :attr:`new_rows` from held-out clusters, given as for :meth:`fit_blocks`."""
         parts = []
         for _, pos, ptr in blocks:
-            rows = [(frames, part) for frames, _, part in _geometry_by_size(pos, ptr, self.radii)]
+            rows = [(frames, part) for frames, *_, part in _geometry_by_size(pos, ptr, self.radii)]
             parts.append(self._new_shares(rows, ptr.numel() - 1))
         shares = np.concatenate(parts)
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
@@ -120,7 +127,7 @@ class OutOfRangeFlagger:
             self._flag_fractions(reasons, counts[:, self.atomic_numbers], ptr.diff())
         self._flag_sizes(reasons, ptr)
         if self.radii or self.shortest or self.farthest < float("inf"):
-            self._flag_geometry(reasons, pos, ptr)
+            self._flag_geometry(reasons, z, pos, ptr)
         if self.closest:
             self._flag_pairs(reasons, z, pos, ptr)
         return np.array(["; ".join(reason) for reason in reasons], dtype=object)
@@ -151,16 +158,23 @@ class OutOfRangeFlagger:
             elif not self.between and size not in seen:
                 reasons[frame].append(f"size {size} not seen")
 
-    def _flag_geometry(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
+    def _flag_geometry(self, reasons: list[list[str]], z: Tensor, pos: Tensor, ptr: Tensor):
         rows: list[tuple[Tensor, Tensor]] = []
-        for frames, near, part in _geometry_by_size(pos, ptr, self.radii):
+        limits = torch.full((MAX_ATOMIC_NUMBER + 1,), self.farthest)
+        for symbol, farthest in self.farthest_of.items():
+            limits[atomic_numbers[symbol]] = farthest
+        for frames, atoms, near, part in _geometry_by_size(pos, ptr, self.radii):
             if self.radii:
                 rows.append((frames, part))
-            for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
+            beyond, worst = (near - limits[z[atoms]]).max(dim=1)
+            for frame, short in zip(frames.tolist(), near.amin(1).tolist(), strict=True):
                 if not self.closest and short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
-                if far > self.farthest + SAME:
-                    reasons[frame].append(f"atom {far:.2f} Å from its nearest neighbour, above {self.farthest:.2f}")
+            for index in (beyond > SAME).nonzero().flatten().tolist():
+                number, far = int(z[atoms[index, worst[index]]]), float(near[index, worst[index]])
+                atom = f"{chemical_symbols[number]} atom" if self.farthest_of else "atom"
+                limit = float(limits[number])
+                reasons[int(frames[index])].append(f"{atom} {far:.2f} Å from its nearest neighbour, above {limit:.2f}")
             if self.densest is not None:
                 for frame, mean in zip(frames.tolist(), _mean_neighbors(part).tolist(), strict=True):
                     if mean > self.densest + SAME:
@@ -233,18 +247,21 @@ def text_of_flags(num_flagged: int, num_frames: int) -> str:
     return f"{num_flagged:,} of {count_of(num_frames, 'frame')} {are} unlike the training set"
 
 
-def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _geometry_by_size(
+    pos: Tensor, ptr: Tensor, radii: Sequence[float]
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Compute geometric measures of frames, one size at a time, in single precision.
 
     Yields:
-        Indices of the frames ``[num_frames]``, nearest-neighbour distances of their atoms in Å ``[num_frames, size]``,
-        and encoded rows of counts of the same shape (meaningless if there are no radii).
+        Indices of the frames ``[num_frames]`` and of their atoms ``[num_frames, size]``, nearest-neighbour distances of
+        the atoms in Å, and encoded rows of counts of the same shape (meaningless if there are no radii).
     """
     sizes = ptr.diff()
     for size in torch.unique(sizes).tolist():
         at_once = 1 if is_large(size) else max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
         for frames in (sizes == size).nonzero().flatten().split(at_once):
-            padded = pos[(ptr[frames][:, None] + torch.arange(size)).flatten()].view(-1, size, 3)
+            atoms = ptr[frames][:, None] + torch.arange(size)
+            padded = pos[atoms]
             padded = (padded - padded.mean(dim=1, keepdim=True)).float()
             if is_large(size):
                 near = nearest_distances(padded[0])[None]
@@ -255,4 +272,4 @@ def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Itera
                 squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
                 near = squared.amin(2).sqrt_()
             inner = counts[..., :4].long()  # of at most four shells, which fit into an integer and distinguish clusters
-            yield frames, near, (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)
+            yield frames, atoms, near, (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)
