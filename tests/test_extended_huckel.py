@@ -124,6 +124,22 @@ def test_batches_of_several_sizes_equal_single_clusters():
     torch.testing.assert_close(together, torch.cat([features(part) for part in parts]))
 
 
+def test_repeated_and_changed_positions():
+    """The latest result is kept; a change of the positions in place is noticed."""
+    pos = sodium(9)
+    first = features(pos)
+    assert features(pos.clone()) is first
+    pos[0, 0] += 0.3
+    changed = features(pos)
+    assert not torch.allclose(changed, first)
+    pos[0, 0] += 0.3
+    with torch.inference_mode():
+        features(pos)
+    linear = torch.nn.Linear(12, 1).double()
+    linear(features(pos)).sum().backward()
+    torch.testing.assert_close(features(pos.float()).double(), features(pos), atol=1e-5, rtol=1e-4)
+
+
 def test_gradients_are_those_of_finite_differences():
     pos = sodium(8, 5).requires_grad_()
     assert torch.autograd.gradcheck(features, (pos,), eps=1e-5, atol=1e-4)

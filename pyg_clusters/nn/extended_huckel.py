@@ -1,6 +1,7 @@
 """Electronic structure of sodium clusters by the extended Hückel method, as input of models of shieldings."""
 
 import math
+from typing import ClassVar
 
 import torch
 from ase.data import chemical_symbols
@@ -80,6 +81,9 @@ class ExtendedHuckel(nn.Module):
 
     num_features: int = 12
 
+    _latest: ClassVar[tuple[Tensor, Tensor, Tensor] | None] = None
+    """Positions, cluster indices and features of the latest call, which the other members of an ensemble repeat."""
+
     @torch.compiler.disable
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Features of the atoms, in the type of the positions.
@@ -90,6 +94,15 @@ class ExtendedHuckel(nn.Module):
         if bool((z != SODIUM).any()):
             others = ", ".join(chemical_symbols[number] for number in z[z != SODIUM].unique().tolist())
             raise InputError(f"the extended Hückel method has parameters for Na only, not for {others}")
+        if pos.requires_grad and torch.is_grad_enabled():
+            return self._features(pos, batch)
+        latest = ExtendedHuckel._latest
+        if latest is None or not (_same(latest[0], pos) and _same(latest[1], batch)):
+            with torch.inference_mode(False), torch.no_grad():  # a later call may be one of training
+                latest = ExtendedHuckel._latest = pos.clone(), batch.clone(), self._features(pos, batch)
+        return latest[2]
+
+    def _features(self, pos: Tensor, batch: Tensor) -> Tensor:
         ptr = batch_to_ptr(batch)
         sizes = ptr.diff()
         features = pos.new_empty(pos.size(0), self.num_features)
@@ -137,6 +150,10 @@ class ExtendedHuckel(nn.Module):
             ((p**2).sum(1) @ near[:, :, None]).squeeze(-1),
         ]
         return torch.stack(columns, dim=-1)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def overlaps(pos: Tensor) -> Tensor:
