@@ -312,7 +312,10 @@ def _calibration(run: Run, spread: SpreadKind, device: str | None) -> Calibratio
     else:
         notes["size"] = int(np.median(atoms))
     model = run.model.members[0] if isinstance(run.model, Ensemble) else run.model
-    trained = OutOfRangeFlagger.fit_blocks(map(_structure, train), getattr(model, "radii", ()), density=per_atom)
+    radii = getattr(model, "radii", ())
+    if per_atom and not radii and hasattr(model, "cutoff"):
+        radii = (model.cutoff,)
+    trained = OutOfRangeFlagger.fit_blocks(map(_structure, train), radii, density=per_atom)
     trained.allow_blocks(map(_structure, held_out))
     return Calibration(
         spread=spread,
