@@ -45,11 +45,7 @@ class LabelResult:
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """Copy a frame without its cell and earlier labels, joined across the cell faces.
-
-    Args:
-        atoms: The frame.
-        names: Keys of ``info`` and ``arrays`` to omit, in addition to :data:`OLD`.
+    """Copy a frame without its cell and earlier labels (:data:`OLD` and ``names``), joined across the cell faces.
 
     Raises:
         InputError: If a periodic frame is not an isolated cluster.
