@@ -9,7 +9,7 @@ from scipy.linalg import blas
 from pyg_clusters.labels.dft import df, gto, scf
 from pyg_clusters.labels.dft.level import num_core_orbitals
 from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
-from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.labels.labellers import LabellingError
 
 LARGEST_EXPONENT = 40  # products of primitive functions are neglected if they are smaller than exp(-LARGEST_EXPONENT)
 

@@ -1,4 +1,4 @@
-"""Labelling of frames in one or several processes, and labels of energies and forces from ASE calculators."""
+"""Labeller of energies and forces by ASE calculators, and the processes in which labellers run."""
 
 import multiprocessing
 import os
