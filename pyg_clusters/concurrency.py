@@ -21,10 +21,7 @@ _deferring: list[None] = []  # an item for each active deferring_stop
 
 
 class Stopped(KeyboardInterrupt):
-    """Request to stop the process.
-
-    Args:
-        number: Number of the signal.
+    """Request to stop the process, with the number of the signal.
 
     Example:
         >>> Stopped(15).exit_code, str(Stopped(15))

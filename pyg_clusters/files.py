@@ -297,8 +297,7 @@ def file_fingerprint(path: str | Path) -> str:
 def waiting_lock(path: str | Path) -> Iterator[None]:
     """Let only one process at a time create a file that several need; the others wait.
 
-    Args:
-        path: The file, for which ``.NAME.lock`` in the same folder is locked. Missing folders are created.
+    The operating system locks ``.NAME.lock`` in the same folder. Missing folders are created.
 
     Raises:
         InputError: If the lock file cannot be written.

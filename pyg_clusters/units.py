@@ -29,10 +29,11 @@ LENGTH_UNITS: Mapping[str, float] = {
 """Units of length in Å, by their names in ASE."""
 
 LENGTH_NAMES: Mapping[str, float] = {
-    **dict.fromkeys(("angstrom", "angstroms", "angstroem", "ang", "a", "å"), 1.0),
-    **dict.fromkeys(("bohr", "bohrs", "a0", "au", "a.u.", "atomic", "atomic_unit", "atomic_units"), units.Bohr),
-    **dict.fromkeys(("nm", "nanometer", "nanometre"), units.nm),
-    **dict.fromkeys(("pm", "picometer", "picometre"), units.nm / 1000),
+    **{name.lower(): length for name, length in LENGTH_UNITS.items()},
+    **dict.fromkeys(("angstroms", "angstroem", "a", "å"), 1.0),
+    **dict.fromkeys(("bohrs", "a0", "au", "a.u.", "atomic", "atomic_unit", "atomic_units"), units.Bohr),
+    **dict.fromkeys(("nanometer", "nanometre"), units.nm),
+    **dict.fromkeys(("picometer", "picometre"), units.nm / 1000),
     **dict.fromkeys(("m", "meter", "metre"), units.m),
 }
 """Units of length in Å, by their names in files, in lower case."""

@@ -19,7 +19,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
 from pyg_clusters.inference import Predictor, engines, predict
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
-from pyg_clusters.labels.labelling import LabelResult, label_on_ray
+from pyg_clusters.labels.labellers import LabelResult, label_on_ray
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.options import EngineOptions

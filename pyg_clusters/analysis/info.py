@@ -222,9 +222,6 @@ SECTIONS = ("Training data", "Limits")  # sections of the card of a pretrained m
 def model_card(run: Run) -> list[str]:
     """Describe a model in paragraphs: elements, sizes, labels and their level of theory, test error and limits.
 
-    Args:
-        run: Run, ensemble, or saved or pretrained model.
-
     Example:
         >>> model_card(Run("gallium"))[0]
         'DART, trained on Ga clusters of 31 to 70 atoms. MAE on its test set: 3.95 kcal/mol per cluster.'

@@ -190,10 +190,6 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Object arrays may contain numeric arrays, numbers, strings, lists, tuples and dictionaries.
 
-    Args:
-        path: Path of the file.
-        names: Names of the arrays to read.
-
     Raises:
         InputError: If the file is corrupted or lacks an array, or if an array contains other objects.
     """

@@ -77,15 +77,11 @@ class ElectronicState:
 
 
 def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
-    """Read the charge and spin that a frame states.
+    """Read the charge and spin that a frame states; without a charge, the cluster has the default charge.
 
     They are read from ``info`` (``charge``, ``total_charge``, ``multiplicity``, ``spin``, ...) and from ASE's initial
     charges and magnetic moments, if these do not sum to zero. Charges and magnetic moments from a calculation
     (``atoms.calc.results``) are results, not statements.
-
-    Args:
-        atoms: The cluster.
-        default_charge: Total charge of a cluster whose frame states none.
 
     Raises:
         InputError: If a value is not an integer (``spin``: not a multiple of 0.5), or values contradict each other or

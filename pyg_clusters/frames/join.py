@@ -52,12 +52,8 @@ def join_by_bonds(
 ) -> np.ndarray:
     """Numbers of lattice vectors to add to each atom ``[size, 3]`` to join a frame; zero for the first atom.
 
-    Args:
-        z: Atomic numbers ``[size]``.
-        pos: Finite positions in Å ``[size, 3]``.
-        cell: Cell of the file in Å ``[3, 3]``.
-        lattice: The cell with zero in place of vectors that are not periodic, in Å ``[3, 3]``.
-        fragments: Treatment of a periodic frame that remains in several pieces.
+    The finite positions ``[size, 3]`` and the cell of the file ``[3, 3]`` are in Å; the lattice is the cell with zero
+    in place of vectors that are not periodic.
 
     Raises:
         NoClusterError: If the frame is not an isolated cluster.
@@ -213,13 +209,7 @@ def pieces_without_cell(
 
     A cell that the file does not state may have cut it, or its positions may not be in Å: in bohr read as Å, atoms are
     1.6 to 2.2 bond lengths apart, and most have no bond. Pairs of atoms, as along the dissociation of a dimer, are not
-    examined.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions in Å ``[num_atoms, 3]``, finite in the given frames.
-        ptr: Offsets of all frames ``[num_frames + 1]``.
-        frames: Indices of the frames to examine.
+    examined. The positions ``[num_atoms, 3]`` of the given frames are finite.
     """
     frames = frames[np.diff(ptr)[frames] > 2]
     if not len(frames):

@@ -53,12 +53,9 @@ def unwrap(z: np.ndarray, pos: np.ndarray, lattice: np.ndarray) -> Unwrapped:
     """Unwrap a structure along its bonds, exactly and in any cell.
 
     All images within reach in the reduced cell are considered, so that skewed cells and cells smaller than a bond are
-    supported. Pieces that are not bonded to each other are placed at their nearest images.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions in Å ``[num_atoms, 3]``.
-        lattice: Linearly independent lattice vectors in Å ``[3, 3]``; zero in directions without images.
+    supported. Pieces that are not bonded to each other are placed at their nearest images. Positions
+    ``[num_atoms, 3]`` and lattice vectors ``[3, 3]`` are in Å; the vectors are linearly independent, or zero in
+    directions without images.
     """
     periodic = lattice.any(axis=1)
     reduced, change = minkowski_reduce(lattice, periodic)
@@ -256,11 +253,7 @@ def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndar
 def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Whether bonds by plain distances connect all atoms of the given frames, ``[len(frames)]``.
 
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions in Å ``[3, num_atoms]``, in single precision.
-        ptr: Offsets of all frames ``[num_frames + 1]``.
-        frames: Indices of the frames to test.
+    Positions are in Å, ``[3, num_atoms]`` in single precision.
     """
     whole = np.zeros(len(ptr) - 1, dtype=bool)
     large = np.diff(ptr)[frames] > DENSE

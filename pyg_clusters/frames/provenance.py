@@ -128,16 +128,12 @@ def outdated(atoms: Atoms) -> str | None:
 
 
 def at_new_positions(atoms: Atoms, positions: np.ndarray) -> Atoms:
-    """Copy of a cluster at new positions, without a cell; values at the old positions get the prefix ``initial_``.
+    """Copy of a cluster at new positions in Å, without a cell; values at the old positions get the prefix ``initial_``.
 
     These are all values, including results of a calculation, that are not known to be independent of positions
     (:data:`LASTING`, :data:`LASTING_ARRAYS`). Charges and magnetic moments from a calculation are left out, since
     ``initial_charges`` and ``initial_magmoms`` are input of calculations in ASE. Names that already start with
     ``initial_`` are unchanged.
-
-    Args:
-        atoms: The cluster at the old positions.
-        positions: New positions ``[num_atoms, 3]`` in Å.
 
     Example:
         >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"name": "a", "E": -0.5})

@@ -215,13 +215,9 @@ class FrameLog:
 
 
 def check_settings(path: Path, settings: Mapping[str, object], free: Collection[str], of: Path):
-    """Check that an unfinished job was started with the same settings.
+    """Check that an unfinished job was started with the same settings, except those named in ``free``.
 
-    Args:
-        path: The file of the settings with which the job was started.
-        settings: Current settings.
-        free: Names of settings that may have changed.
-        of: Output of the job, for messages.
+    The file ``path`` holds the settings with which it was started; messages name ``of``, the output of the job.
     """
     if not path.exists():
         raise InputError(f"{of} exists, but not {path.name} beside it; choose another name, or pass --overwrite")

@@ -227,13 +227,9 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
 def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it again") -> dict[str, np.ndarray]:
     """Read the columns of a CSV file, which are numbers, except for a ``composition``, which is text.
 
-    Args:
-        path: The file.
-        names: Names of columns that must exist.
-        remedy: Remedy, for messages.
-
     Raises:
-        InputError: If the file cannot be read, is truncated, or lacks a column or rows.
+        InputError: If the file cannot be read, is truncated, or lacks rows or one of the named columns; the message
+            ends with the remedy.
     """
     try:
         with path.open(encoding="utf-8") as stream:

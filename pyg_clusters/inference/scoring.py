@@ -92,15 +92,7 @@ def score_frames(
     piece: Piece | None = None,
     trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[ScoredBlock]:
-    """Predict frames block by block, see :func:`score_blocks`.
-
-    Args:
-        predictor: Predictor of the model.
-        frames: Frames to score.
-        start: Position of the first block.
-        shard: Part of the blocks; all by default.
-        piece: Piece of a file to score; all files by default.
-        trained: Range of the training set, used to flag frames.
+    """Predict frames block by block, see :func:`score_blocks`, and :meth:`Frames.blocks` for ``start`` to ``piece``.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.

@@ -2,7 +2,7 @@
 
 from pyg_clusters.labels.dft.level import ShieldingLevel
 from pyg_clusters.labels.label import LabelFiles, frame_keys
-from pyg_clusters.labels.labelling import EnergyLabeller, LabelResult, label_frames
+from pyg_clusters.labels.labellers import EnergyLabeller, LabelResult, label_frames
 from pyg_clusters.labels.shielding import ShieldingLabeller, StabilityLabeller, tight_binding_gap
 
 __all__ = [

@@ -21,7 +21,7 @@ from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.labels.dft.level import FREE, GB, ShieldingLevel, free_memory
-from pyg_clusters.labels.labelling import EnergyLabeller, Labeller, LabelResult, label_frames, label_on_ray
+from pyg_clusters.labels.labellers import EnergyLabeller, Labeller, LabelResult, label_frames, label_on_ray
 from pyg_clusters.labels.shielding import ShieldingLabeller, StabilityLabeller
 from pyg_clusters.options.structures import (
     LabelEnergyOptions,

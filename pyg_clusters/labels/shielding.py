@@ -22,7 +22,7 @@ from pyg_clusters.labels.dft.kohn_sham import (
 from pyg_clusters.labels.dft.level import GB, ShieldingLevel, free_memory, needed_memory, problem_of, spare_memory
 from pyg_clusters.labels.dft.shielding_tensor import check_gpu, exact_shielding, shielding_on_gpu, shielding_tensors
 from pyg_clusters.labels.dft.stability import broken_symmetry, triplet_stability
-from pyg_clusters.labels.labelling import LabellingError, LabelResult, unlabelled
+from pyg_clusters.labels.labellers import LabellingError, LabelResult, unlabelled
 
 WRITTEN: tuple[str, ...] = (
     *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),

@@ -33,10 +33,7 @@ def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tenso
         E(d) = \frac{Z_1 Z_2 e^2}{d} \sum_k c_k \exp\Big(-b_k \frac{d}{a}\Big), \qquad
         a = \frac{0.8854\, a_0}{Z_1^{0.23} + Z_2^{0.23}}
 
-    Args:
-        distance: Distances in Å, of any shape.
-        first: Atomic numbers of the first atoms, of the same shape.
-        second: Atomic numbers of the second atoms, of the same shape.
+    Distances in Å and the atomic numbers of both atoms have the same shape.
 
     Example:
         >>> gold = torch.tensor(79)

@@ -244,13 +244,9 @@ def harmonics_of_neighbors(direction: Tensor, degree: int) -> Tensor:
     The harmonics of order :math:`\pm m` are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in
     z, the normalised associated Legendre function, which is computed by its recurrence in the degree.
 
-    Args:
-        direction: Unit vectors ``[..., num_neighbors, 3]``.
-        degree: Maximum degree, 0 to 8.
-
     Returns:
-        Tensor ``[..., (degree + 1)**2, num_neighbors]``, by degree n and then by order from -n to n; the first
-        harmonic is one.
+        Tensor ``[..., (degree + 1)**2, num_neighbors]`` of unit vectors ``[..., num_neighbors, 3]``, by degree n (up to
+        8) and then by order from -n to n; the first harmonic is one.
     """
     x, y, z = direction.movedim(-1, 0).contiguous()
     found = [z] * (degree + 1) ** 2

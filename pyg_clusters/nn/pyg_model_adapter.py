@@ -151,9 +151,7 @@ def exact_radius_graph(pos: Tensor, r: float, batch: Tensor, max_num_neighbors: 
 def triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
     """Pairs of edges k→j and j→i with k ≠ i, for DimeNet.
 
-    Args:
-        edge_index: Edges ``[2, num_edges]`` (source j, target i), ordered by target.
-        num_nodes: Number of atoms.
+    The edges ``[2, num_edges]`` (source j, target i) are ordered by target.
 
     Returns:
         Target i and source j of each edge ``[num_edges]``; atoms i, j, k and edges k→j and j→i of each triplet

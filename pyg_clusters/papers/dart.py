@@ -119,11 +119,9 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
 
 
 def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
-    """Rows of all tables.
+    """Rows of all tables, with or without those of the BPSF-HDNN baseline.
 
-    Args:
-        hdnn: Whether to include the rows of the BPSF-HDNN baseline.
-        gnc: Whether the data of the paper are used, without the rows of splits by group and of the learning curve.
+    With the data of the paper (``gnc``), there are no rows of splits by group and of the learning curve.
     """
     table_2 = [
         Row("Table 2", label, training, paper=paper, paper_clusters=656)

@@ -150,12 +150,7 @@ class Row:
 
 
 def rows(num_clusters: int, extent: Extent | None = None) -> list[Row]:
-    """Rows of all tables.
-
-    Args:
-        num_clusters: Size of the data set; the learning curve has only numbers well below a training set.
-        extent: Amount of computation.
-    """
+    """Rows of all tables for a data set of this size; the learning curve has only numbers well below a training set."""
     extent = extent or Extent()
     folds = tuple(Division(fold) for fold in extent.folds)
     planned = [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
@@ -175,13 +170,9 @@ def folder_name(method: Method, division: Division, seed: int) -> str:
 
 
 def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
-    """Training runs of networks for rows, without repetition.
+    """Training runs of networks for rows, without repetition, by the recipe of NodeSchNet.
 
-    Args:
-        chosen: The rows.
-        recipe: Recipe of NodeSchNet.
-        seeds: Number of seeds, of initialisation and order; the divisions stay the same.
-        epochs: Maximum number of epochs.
+    The seeds are those of initialisation and order; the divisions stay the same.
     """
     planned: dict[str, Training] = {}
     for seed in range(seeds):
@@ -341,12 +332,9 @@ class Paired:
 
 
 def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
-    """Compare two methods on each test set; a Lasso, which has no seed, is compared with every seed of a network.
+    """Compare a metric (:func:`~pyg_clusters.metrics.shielding_metrics`) of two methods on each of their test sets.
 
-    Args:
-        first: One method.
-        second: The other one, with the same divisions.
-        key: Key of :func:`~pyg_clusters.metrics.shielding_metrics`.
+    A Lasso, which has no seed, is compared with every seed of a network.
     """
     values = []
     for seed, division in sorted({*first.parts, *second.parts}, key=lambda part: (part[0], part[1].name)):

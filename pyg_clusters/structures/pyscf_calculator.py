@@ -145,11 +145,8 @@ class PySCFCalculator(Calculator):
 def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) -> bool:
     """Run a self-consistent field, if necessary with a level shift, and return whether it converged.
 
-    Args:
-        mf: PySCF mean-field object.
-        guess: Initial density matrix; ``None`` for the default of PySCF.
-        cycles: Maximum numbers of cycles, as in :data:`CYCLES`.
-        level_shift: Level shift of the virtual orbitals in hartree.
+    The cycles are maximum numbers as in :data:`CYCLES`, the level shift of the virtual orbitals is in hartree, and the
+    guess is a density matrix, or ``None`` for the default of PySCF.
     """
     for part, (most, shift) in enumerate(zip(cycles, (0.0, level_shift, 0.0), strict=True)):
         mf.max_cycle, mf.level_shift = most, shift

@@ -84,16 +84,8 @@ def heated(
 ) -> Atoms:
     """Run molecular dynamics with a Langevin thermostat from a minimum, and return the final structure.
 
-    Charge and spin are read from ``atoms``. The initial kinetic energy is twice that of the temperature, because half
-    of it becomes potential energy.
-
-    Args:
-        atoms: Cluster to start from.
-        calculator: ASE calculator.
-        rng: Random number generator.
-        temperature: Temperature in K.
-        steps: Number of steps.
-        timestep: Time step in fs.
+    Charge and spin are read from ``atoms``. The initial kinetic energy is twice that of the temperature (in K), because
+    half of it becomes potential energy. The time step is in fs.
     """
     hot = isolated(atoms, calculator)
     spread = np.sqrt(hot.get_masses() * (units.kB * (2 * temperature)))

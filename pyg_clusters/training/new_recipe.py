@@ -248,10 +248,6 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
     2. Radii r of the descriptor for which :math:`r + w/2` is below the shortest distance of the data are left out.
        Their counts would always be zero in training, so their weights would be arbitrary for shorter distances.
     3. The degree is 5 with forces, and 4 with energies only, which do not determine more weights.
-
-    Args:
-        distribution: Pair-distance distribution of the data.
-        forces: Whether the data have forces.
     """
     bond = distribution.bond_length
     seen = [share for share in DESCRIPTOR_RADII if (share + WIDTH / 2) * bond > distribution.smallest_distance]

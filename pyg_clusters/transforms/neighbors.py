@@ -161,14 +161,7 @@ class RunningCoordination(BaseTransform):
 
 
 def running_coordination(pos: Tensor, ptr: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    """Running coordination numbers ``[num_atoms, num_radii]`` of clusters; see :class:`RunningCoordination`.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        radii: Increasing radii in Å.
-        width: Width of a step in Å.
-    """
+    """Running coordination numbers ``[num_atoms, num_radii]`` of clusters; see :class:`RunningCoordination`."""
     edge_index, distance = radius_pairs(pos, ptr, radii[-1] + STEP_WIDTHS * width)
     radius = pos.new_tensor(radii)
     numbers = pos.new_zeros(pos.size(0), radius.numel())

@@ -9,7 +9,7 @@ from scipy.linalg import blas
 from pyg_clusters.labels.dft import df, gto, scf
 from pyg_clusters.labels.dft.level import num_core_orbitals
 from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
-from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.labels.labellers import LabellingError
 
 LARGEST_EXPONENT = 40  # products of primitive functions are neglected if they are smaller than exp(-LARGEST_EXPONENT)
 
@@ -86,14 +86,8 @@ class ThreeCentreIntegrals:
         self._optimizer = gto.moleintor.make_cintopt(*basis._tables, self.name)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Compute the integrals of all auxiliary functions with shell rows of the lower triangle.
-
-        Args:
-            first: First shell.
-            last: Shell after the last.
-
-        Returns:
-            Integrals ``[num_fitting, num_products]``.
+        """Compute the integrals ``[num_fitting, num_products]`` of all auxiliary functions with the lower triangle of
+        the shells from ``first`` to before ``last``.
         """
         num_shells = self.basis.orbitals.nbas
         shells = (first, last, 0, last, num_shells, num_shells + self.basis.mol.nbas)
@@ -103,16 +97,8 @@ class ThreeCentreIntegrals:
     def block(
         self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1
     ) -> list[np.ndarray]:
-        """Compute the integrals of auxiliary functions with products of shells.
-
-        Args:
-            rows: Shell range (first, last + 1) of the first function of the products.
-            columns: Shell range of the second function.
-            atom: Atom of the auxiliary functions; all atoms if omitted.
-            components: Number of components of the integral.
-
-        Returns:
-            Components ``[num_fitting, columns, rows]``.
+        """Compute the components ``[num_fitting, columns, rows]`` of the integrals of auxiliary functions with products
+        of shells, which are given as ranges (first, last + 1), for the auxiliary functions of one atom or of all.
         """
         slices = self.basis.mol.aoslice_by_atom()
         first, last, start, end = slices[atom] if atom is not None else (0, slices[-1][1], 0, slices[-1][3])

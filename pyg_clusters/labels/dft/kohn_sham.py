@@ -10,7 +10,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.labels.dft import dft, lib
 from pyg_clusters.labels.dft.density_fitting import FittedIntegrals
 from pyg_clusters.labels.dft.level import ShieldingLevel, num_core_orbitals
-from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.labels.labellers import LabellingError
 from pyg_clusters.structures.pyscf_calculator import converged
 
 POINTS_AT_ONCE = 2048  # maximum number of grid points per block

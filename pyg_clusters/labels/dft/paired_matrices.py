@@ -43,11 +43,8 @@ class PairedMatrices:
             start += count
 
     def products(self, part: int, columns: np.ndarray) -> np.ndarray:
-        """Multiply the matrices of a part with columns; return the transposed products ``[count, num_columns, size]``.
-
-        Args:
-            part: Index of the part.
-            columns: Columns ``[size, num_columns]``.
+        """Transposed products ``[count, num_columns, size]`` of the matrices of a part (by its index) with columns
+        ``[size, num_columns]``.
         """
         columns = np.asfortranarray(columns, dtype=np.float32)
         pairs = self._parts[part]

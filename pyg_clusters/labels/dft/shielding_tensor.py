@@ -16,7 +16,7 @@ from pyg_clusters.labels.dft import dft, gto, lib
 from pyg_clusters.labels.dft.density_fitting import FittedIntegrals, FittedProducts, FittingBasis
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell, IntegrationGrid, converge
 from pyg_clusters.labels.dft.level import ShieldingLevel
-from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.labels.labellers import LabellingError
 
 
 def gauge_overlap(mol: "gto.Mole") -> np.ndarray:

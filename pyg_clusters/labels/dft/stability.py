@@ -8,7 +8,7 @@ import scipy.linalg
 
 from pyg_clusters.labels.dft import dft, lib
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell, converge, fitted_potential
-from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.labels.labellers import LabellingError
 
 TOLERANCE = 2e-3
 """Convergence criterion of the residual norm in hartree; the error of the eigenvalue is second-order in it."""

@@ -1,4 +1,4 @@
-"""Labelling of frames in one or several processes, and labels of energies and forces from ASE calculators."""
+"""Labeller of energies and forces by ASE calculators, and the processes in which labellers run."""
 
 import multiprocessing
 import os
@@ -45,11 +45,7 @@ class LabelResult:
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """Copy a frame without its cell and earlier labels, joined across the cell faces.
-
-    Args:
-        atoms: The frame.
-        names: Keys of ``info`` and ``arrays`` to omit, in addition to :data:`OLD`.
+    """Copy a frame without its cell and earlier labels (:data:`OLD` and ``names``), joined across the cell faces.
 
     Raises:
         InputError: If a periodic frame is not an isolated cluster.
