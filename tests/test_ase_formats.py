@@ -72,6 +72,8 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("nwchem-out", "   Charge           :     1\n   Spin multiplicity:     2\n", {"charge": 1, "multiplicity": 2}),
         ("gamess-us-out", " CHARGE OF MOLECULE  =   -1\n SPIN MULTIPLICITY  =  1\n", {"charge": -1, "multiplicity": 1}),
         ("aims-output", "  Charge =  -1.000000E+00: Charged system requested.\n", {"charge": -1}),
+        ("castep-castep", " net   charge of system                         :   1.000    \n", {"charge": 1}),
+        ("gpaw-out", "Densities:\n  Total Charge: -1.000000\n", {"charge": -1}),
         ("espresso-in", "&SYSTEM\n  ibrav=0, tot_charge = +1.0\n", {"charge": 1}),
         ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
         ("xsf", "", {}),

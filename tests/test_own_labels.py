@@ -642,6 +642,15 @@ def test_the_unit_of_forces_is_converted_with_them(tmp_path):
         assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
 
 
+def test_frames_of_a_store_state_its_unit(tmp_path):
+    write_extxyz(tmp_path / "a.extxyz", [cluster(dft=-1.0, energy_unit="Hartree")])
+    argv = ["convert", str(tmp_path / "a.extxyz"), "--properties", "dft", "--out"]
+    assert main([*argv, str(tmp_path / "a.h5")]) == 0
+    (block,) = Frames.open(tmp_path / "a.h5", with_atoms=True)
+    write_extxyz(tmp_path / "b.extxyz", list(block.atoms))
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "b.extxyz", "dft"), "frame 0: states energy_unit=Hartree")
+
+
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     (tmp_path / "a.xyz").write_text("3\ndft=-27.211386 dft_Ha=-1.0\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed"]

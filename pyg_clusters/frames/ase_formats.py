@@ -80,12 +80,14 @@ STATES: Mapping[str, re.Pattern[str]] = {
     kind: re.compile(pattern, re.MULTILINE)
     for kind, pattern in {
         "aims-output": r"^\s*Charge\s*=\s*(?P<charge>[-+.\dE]+):",
+        "castep-castep": r"^\s*net\s+charge of system\s*:\s*(?P<charge>[-+.\d]+)",
         "cp2k-restart": r"^\s*(?:CHARGE\s+(?P<charge>[-+]?\d+)|MULTIPLICITY\s+(?P<multiplicity>[1-9]\d*))\s*$",
         "espresso-in": r"^[^!\n]*\btot_charge\s*=\s*(?P<charge>[-+.\dEe]+)",
         "gamess-us-out": r"^\s*(?:CHARGE OF MOLECULE\s*=\s*(?P<charge>[-+]?\d+)"
         r"|(?:STATE|SPIN) MULTIPLICITY\s*=\s*(?P<multiplicity>\d+))",
         "gaussian-in": r"\A(?s:.*?)^\s*(?P<charge>[-+]?\d+)(?:[ \t]+|,)(?P<multiplicity>\d+)\s*$",
         "gaussian-out": r"\A(?s:.*?)^\s*Charge =\s*(?P<charge>-?\d+) Multiplicity =\s*(?P<multiplicity>\d+)",
+        "gpaw-out": r"^\s*Total [Cc]harge:\s*(?P<charge>[-+.\d]+)",
         "nwchem-in": r"^\s*charge\s+(?P<charge>[-+.\d]+)\s*$",
         "nwchem-out": r"^\s*(?:Charge\s*:\s*(?P<charge>-?\d+)\s*$|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
         "orca-output": r"^\s*(?:Total Charge\s+Charge\s+\.+\s*(?P<charge>-?\d+)"

@@ -200,6 +200,8 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
     )
     if options.with_atoms:
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
+        if info and (unit := attribute(file, "energy_unit") or "eV") != "eV":
+            info["energy_unit"] = np.full(end - first, str(unit))
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))
     if attribute(file, "joined"):
