@@ -26,6 +26,7 @@ from pyg_clusters.inference.predictor import Predictor, check_forces, usable_dev
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_blocks
 from pyg_clusters.metrics import energy_metrics, reliability_rows
+from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import EvaluateOptions
 from pyg_clusters.positions import centred
@@ -112,7 +113,7 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
             figures["reliability"] = reliability(reliability_rows(compared.error, half_width, groups))
         for name, figure in figures.items():
             save_figure(figure, run.path / FIGURES / f"{name}.png")
-    evaluation.write(run.path / METRICS)
+    evaluation.write(run.path / METRICS, weights=weights_hash(run.path))
     return evaluation
 
 
