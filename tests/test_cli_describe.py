@@ -309,5 +309,7 @@ def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     )
     torch.manual_seed(0)
     save_model(NodeSchNet(), tmp_path / "schnet")
-    assert "give a DART" in refused(["analyse", "core-surface", tmp_path / "schnet", clusters, "--out", "o"], capsys)
+    assert "NodeSchNet has no atomic energies and features of atoms; give a DART" in refused(
+        ["analyse", "core-surface", tmp_path / "schnet", clusters, "--out", "o"], capsys
+    )
     assert not (tmp_path / "out").exists()

@@ -69,22 +69,26 @@ def test_frames_without_a_finite_label_are_left_out(model, frames, tmp_path, cap
     """The first file has no other frames; results are those of the other frames."""
     whole, part, invalid = (tmp_path / f"{name}.extxyz" for name in ("whole", "part", "invalid"))
     write_extxyz(whole, frames[:10])
-    wrong = [frames[20].copy(), frames[10].copy()]
-    for atoms, value in zip(wrong, (np.nan, np.inf), strict=True):
+    wrong = [frames[number].copy() for number in (20, 10, 11)]
+    for atoms, value in zip(wrong, (np.nan, np.inf), strict=False):
         atoms.info["quenched"] = value
+    del wrong[2].info["quenched"]
     write_extxyz(invalid, wrong[:1])
-    write_extxyz(part, [*frames[:4], wrong[1], *frames[4:10]])
+    write_extxyz(part, [*frames[:4], wrong[1], *frames[4:10], wrong[2]])
     for verb, label in (("screen", "--truth"), ("benchmark-screening", "--truth"), ("evaluate", "--target")):
         options = [label, "quenched", "--out"]
         assert main([verb, str(model), str(whole), *options, str(tmp_path / f"{verb}.json")]) == 0
         expected = capsys.readouterr().out.splitlines()
         command = [verb, str(model), str(invalid), str(part), *options, str(tmp_path / f"skip-{verb}.json")]
         assert main(command) == 2
-        assert "invalid.extxyz, frame 0: 'quenched' must be a number, got nan" in capsys.readouterr().err
+        reasons = "frame 0: 'quenched' must be a number, got nan", "frame 11: no property 'quenched'"
+        error = capsys.readouterr().err
+        assert any(reason in error for reason in reasons)
         assert main([*command, "--on-bad", "skip"]) == 0
         found = capsys.readouterr()
         for line in ("invalid.extxyz, frame 0: 'quenched' is nan", "part.extxyz, frame 4: 'quenched' is inf"):
             assert line in found.err
+        assert "part.extxyz, frame 11: no property 'quenched'" in found.err
         if verb == "benchmark-screening":
             assert found.out.splitlines()[:-1] == expected[:-1]
     assert (tmp_path / "evaluate.json").read_text() == (tmp_path / "skip-evaluate.json").read_text()

@@ -337,6 +337,8 @@ def test_errors_of_forces_on_frames(frames, tmp_path, capsys):
     write_extxyz(tmp_path / "a.extxyz", atoms)
     assert errors() is None
     assert "no errors of forces: " in capsys.readouterr().out
+    assert errors("--on-bad", "skip") is None and "no errors of forces: " in capsys.readouterr().out
+    assert errors("--on-bad", "skip", "--forces", "forces") == pytest.approx(expected, rel=1e-4)
     assert main([*command, "--forces", "forces"]) == 2 and "frame 1: no property 'forces'" in capsys.readouterr().err
     atoms[0].info["force_unit"] = "Hartree/Bohr"
     write_extxyz(tmp_path / "a.extxyz", atoms)

@@ -29,7 +29,8 @@ from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.inference.run import Run
+from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
@@ -168,6 +169,20 @@ def test_test_predictions_are_those_of_the_model(finished, dataset):
         predicted = load_model(finished)(data.z, data.pos, data.batch)
     np.testing.assert_allclose(table["pred_energy"], predicted.numpy(), rtol=1e-5)
     np.testing.assert_allclose(table["energy"], data.y.numpy(), rtol=1e-6)
+
+
+def test_errors_of_other_weights_are_not_those_of_a_run(finished, tmp_path, capsys):
+    """A training that is resumed and killed leaves the test errors of earlier weights in the folder."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    error = Run(run).test_error
+    assert error is not None and error == Run(finished).test_error
+    model = load_model(run)
+    with torch.no_grad():
+        model.scale.offset += 1.0
+    save_model(model, run / "best")
+    assert Run(run).test_error is None
+    assert main(["info", str(run)]) == 0 and "test MAE" not in capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0 and Run(run).test_error > error
 
 
 def test_killed_and_resumed_equals_uninterrupted(recipe, finished, tmp_path):

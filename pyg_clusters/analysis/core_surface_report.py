@@ -51,10 +51,9 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
     with open_output(options, results=RESULTS):
         check_named_once(options.frames)
         model = load_model(options.model)
-        if not (isinstance(model, HasAtomicEnergies) and isinstance(model, HasFeatures)):
-            raise InputError(
-                f"{options.model}: {type(model).__name__} has no atomic energies and features; give a DART"
-            )
+        needed = {"atomic energies": HasAtomicEnergies, "features of atoms": HasFeatures}
+        if lacks := [name for name, method in needed.items() if not isinstance(model, method)]:
+            raise InputError(f"{options.model}: {type(model).__name__} has no {' and '.join(lacks)}; give a DART")
         frames = read_set(
             options.frames,
             group=options.group,

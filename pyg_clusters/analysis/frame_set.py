@@ -91,7 +91,7 @@ def read_set(
     blocks = []
     found: set[int] = set()
     properties = [name for name in (target, group) if name]
-    for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
+    for read in read_blocks(names, properties=properties, on_bad=on_bad, on_missing=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
         block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, state=state, on_bad=on_bad)

@@ -19,6 +19,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
+from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
@@ -132,7 +133,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
         units = units_of_labels(options.frames, options.energy or "energy")
         atomic = gather(scored, options.target, options.energy, options.reference is None, units, options.on_bad)
         if not atomic.predicted.size:
-            raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
+            raise no_usable_frame(options.frames, atomic.bad)
         if atomic.num_flagged:
             flagged = text_of_flags(atomic.num_flagged, len(atomic.sizes))
             warnings.warn(f"{flagged}: predict writes the reasons to pred_flag", stacklevel=2)

@@ -23,8 +23,8 @@ from pyg_clusters.evaluation.comparison import (
 )
 from pyg_clusters.evaluation.report import Evaluation, run_figures
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.frames.block import FrameBlock, flat_arrays
-from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, numbers
+from pyg_clusters.frames.block import FrameBlock, UnlabelledFrame, flat_arrays
+from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, no_usable_frame, numbers
 from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.paths import check_named_once, short_names
 from pyg_clusters.frames.writing import open_output, write_table
@@ -66,7 +66,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         except MissingProperty as error:
             if options.target is not None or options.forces is not None:
                 raise
-            raise InputError(f"{error}; name the label with --target") from error
+            remedy = "name the label with --target, or leave such frames out: --on-bad skip"
+            raise InputError(f"{error}; {remedy}") from error
         if options.out is not None:
             evaluation.write(Path(options.out))
         return evaluation
@@ -117,7 +118,7 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
             figures["reliability"] = reliability(reliability_rows(compared.error, half_width, groups))
         for name, figure in figures.items():
             save_figure(figure, run.path / FIGURES / f"{name}.png")
-    evaluation.write(run.path / METRICS)
+    evaluation.write(run.path / METRICS, weights=weights_hash(run.path))
     return evaluation
 
 
@@ -134,6 +135,9 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
     force_name, remarks = options.forces or run.forces, []
     try:
         blocks = _read(options, target, force_name, units)
+        for frame in (frame for block in blocks for frame in block.unreadable):
+            if isinstance(frame, UnlabelledFrame) and frame.key == force_name and options.forces is None:
+                raise MissingProperty(str(frame))
     except MissingProperty as error:
         if options.forces is not None or run.forces is None:
             raise
@@ -168,6 +172,7 @@ def _read(
         atom_properties=[name for name in (target if units is None else None, forces) if name],
         with_atoms=options.coverage is not None,  # for their groups
         on_bad=options.on_bad,
+        on_missing=options.on_bad,
         fragments=options.fragments,
     )
     return list(blocks)
@@ -194,9 +199,9 @@ def _compare(
         labels.append(atom_numbers(block.frames, target) if units is None else numbers(block.frames, target) * unit)
         if forces:
             forces_of_blocks.append(force_labels(block.frames, forces) * unit)
-    list_bad(bad)
     if not blocks:
-        raise InputError(f"no frame of {', '.join(options.frames)} can be used")
+        raise no_usable_frame(options.frames, bad)
+    list_bad(bad)
     z, pos, ptr = flat_arrays([block.frames for block in blocks])
     spreads = [block.spread for block in blocks if block.spread is not None]
     compared = Compared(

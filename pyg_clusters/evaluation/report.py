@@ -65,9 +65,9 @@ class Evaluation:
     further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each file or element.
     remarks: list[str]  #: Remarks on the data.
 
-    def write(self, path: Path):
+    def write(self, path: Path, **notes: str):
         """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name; NaN becomes null."""
-        result = {"overall": _for_json(self.overall), "by_size": [_for_json(row) for row in self.by_size]}
+        result = {"overall": _for_json(self.overall), "by_size": [_for_json(row) for row in self.by_size], **notes}
         write_json(path, result | {name: _for_json(row) for name, row in self.further.items()}, allow_nan=False)
 
     def print(self, by_size: bool = True):

@@ -328,6 +328,11 @@ def listed(bad: Sequence[BadFrame]) -> Iterator[str]:
         yield str(frame).removesuffix(f"; {own}") if own and own == following else str(frame)
 
 
+def no_usable_frame(files: Sequence[str], bad: Sequence[BadFrame]) -> InputError:
+    """Error to raise if all frames of files were left out."""
+    return InputError(f"no frame of {', '.join(files)} can be used" + (f"; the first: {bad[0]}" if bad else ""))
+
+
 def list_bad(bad: Sequence[BadFrame]):
     """Print the frames that were left out to standard error."""
     if bad:

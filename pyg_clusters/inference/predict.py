@@ -18,7 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.block import BLOCK_SIZE
-from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
 from pyg_clusters.frames.writing import WrittenFrames, extxyz_text, open_output
 from pyg_clusters.inference.calibration import Uncertainty
@@ -103,9 +103,8 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
             raise InputError(f"{error}; the {parts.num_frames:,} finished frames are kept in {folder}") from error
         raise
     if not parts.num_frames and shard is None:
-        list_bad(parts.bad)
         parts.remove()
-        raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
+        raise no_usable_frame(options.frames, parts.bad)
     with atomic_write(out) as temporary:
         style.write(temporary, (results for _, results in parts))
     parts.remove()

@@ -134,11 +134,14 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float | None] | None:
-        """Errors on the test set over all clusters, by name and unit, if the run was evaluated."""
+        """Errors on the test set over all clusters, by name and unit, if the run was evaluated with these weights."""
         file, remedy = self.path / METRICS, f"recreate it with pyg-clusters evaluate {self.path}"
         if not file.is_file():
             return None
-        errors = read_json(file, remedy).get("overall")
+        content = read_json(file, remedy)
+        if "weights" in content and content["weights"] != weights_hash(self.path):  # the training was resumed
+            return None
+        errors = content.get("overall")
         if not isinstance(errors, dict) or not all(isinstance(value, int | float | None) for value in errors.values()):
             raise InputError(f"{file}: corrupted (overall is not a mapping of numbers); {remedy}")
         return errors

@@ -12,7 +12,7 @@ from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
-from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.checks import list_bad, no_usable_frame
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
@@ -187,14 +187,15 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     """Read and score the frames, and read their minima if given."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
     units = {key: units_of_labels(options.frames, key, options.energy_unit) for key in keys}
-    frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
+    how = {"on_bad": options.on_bad, "on_missing": options.on_bad, "fragments": options.fragments}
+    frames = Frames.open(options.frames, properties=keys, **how)
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
         scored = [block.with_energies(key, options.on_bad, units[key][block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
-    list_bad(bad)
     if not any(len(block.frames) for block in scored):
-        raise InputError(f"no frame of {', '.join(options.frames)} can be used")
+        raise no_usable_frame(options.frames, bad)
+    list_bad(bad)
     if options.minima and bad:
         raise InputError("--minima requires all frames: fix the listed ones, or omit --minima")
     minima = None

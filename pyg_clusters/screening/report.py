@@ -302,18 +302,19 @@ def _add_model(report: Report, model: Run):
     with suppress(InputError):  # a model without its own folder
         report.text("\n\n".join(model_card(model)))
     predictions = model.path / "test_predictions.csv"
-    if not predictions.is_file():
+    if model.metrics is None or not predictions.is_file():
         return
     remedy = f"recreate it with pyg-clusters evaluate {model.path}"
     table = read_columns(predictions, ("pred_energy", "energy", "size"), remedy)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays, table.get("composition"))
-    within = "composition" if "composition" in table else "size"
-    report.text(
+    text = (
         f"The model on its test set of {metrics['num_clusters']} clusters: MAE {metrics['mae_kcal_mol']:.2f}, RMSE "
-        f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom, rank "
-        f"correlation within a {within} {metrics['spearman_within_size']:.2f}."
+        f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom"
     )
+    if np.isfinite(spearman := metrics["spearman_within_size"]):
+        text += f", rank correlation within a {'composition' if 'composition' in table else 'size'} {spearman:.2f}"
+    report.text(f"{text}.")
     figures = run_figures(model.path, *arrays)
     for name, caption in CAPTIONS.items():
         if name in figures:

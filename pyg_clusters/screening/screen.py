@@ -11,7 +11,7 @@ import numpy as np
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts
 from pyg_clusters.frames.block import offsets
-from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
@@ -71,8 +71,7 @@ def screen(options: ScreenOptions) -> Screening:
                 progress.advance(len(used.frames))
         screening = replace(_selected(scored, options, predictor), truth=truth)
         if not screening.candidates:
-            list_bad(screening.bad)
-            raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
+            raise no_usable_frame(options.frames, screening.bad)
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model)
         if truth and trained is not None:
@@ -130,6 +129,7 @@ def _open(options: ScreenOptions, with_atoms: bool) -> Frames:
         properties=[options.truth] if options.truth else [],
         with_atoms=with_atoms,
         on_bad=options.on_bad,
+        on_missing=options.on_bad,
         fragments=options.fragments,
     )
 

@@ -16,6 +16,7 @@ from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
+from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
@@ -155,8 +156,7 @@ def _clusters(options: HotOptions) -> tuple[list[AtomsFrame], list[BadFrame]]:
     frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
     clusters = list(good_frames(frames, bad))
     if not clusters:
-        first = f"; the first: {bad[0]}" if bad else ""
-        raise InputError(f"no frame of {', '.join(options.frames)} can be used{first}")
+        raise no_usable_frame(options.frames, bad)
     if len(clusters) < options.count:
         raise InputError(f"there are {len(clusters)} clusters to start from: --count can be {len(clusters)} at most")
     return clusters, bad
