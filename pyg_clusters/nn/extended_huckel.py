@@ -64,7 +64,7 @@ class ExtendedHuckel(nn.Module):
       g at kT = 0.25 eV.
 
     They are invariant to rotation and reflection, and depend on the whole cluster. The cost grows with the cube of the
-    number of atoms (about 5 ms for Na40 on one core). Gradients with respect to positions are not finite if levels are
+    number of atoms (about 10 ms for Na40 on one core). Gradients with respect to positions are not finite if levels are
     degenerate.
 
     Shapes:
