@@ -640,13 +640,25 @@ def test_the_unit_of_forces_is_converted_with_them(tmp_path):
         assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
 
 
-def test_frames_of_a_store_state_its_unit(tmp_path):
-    write_extxyz(tmp_path / "a.extxyz", [cluster(dft=-1.0, energy_unit="Hartree")])
-    argv = ["convert", str(tmp_path / "a.extxyz"), "--properties", "dft", "--out"]
-    assert main([*argv, str(tmp_path / "a.h5")]) == 0
+@pytest.mark.parametrize(
+    "info", [{"dft": -1.0, "energy_unit": "Ha"}, {"dft": -1.0, "dft_unit": "Ha", "energy": -30.0, "pred_energy": -29.0}]
+)
+def test_labels_of_a_store_keep_their_units(tmp_path, info):
+    """Also beside others in eV, and in frames that are read from the store."""
+    write_extxyz(tmp_path / "a.extxyz", [cluster(**info)])
+    labels = [key for key in info if not key.endswith("unit")]
+    argv = ["convert", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed", "--properties"]
+    assert main([*argv, *labels]) == 0
     (block,) = Frames.open(tmp_path / "a.h5", with_atoms=True)
     write_extxyz(tmp_path / "b.extxyz", list(block.atoms))
-    refused(lambda: ClusterDataset(tmp_path, tmp_path / "b.extxyz", "dft"), "frame 0: states energy_unit=Hartree")
+    for dataset in (
+        partial(OnDiskClusters, tmp_path / "a.h5"),
+        partial(ClusterDataset, tmp_path, tmp_path / "b.extxyz"),
+    ):
+        refused(lambda dataset=dataset: dataset("dft"), "states ", "_unit=Ha", "energy_unit='Ha'")
+        assert dataset("dft", energy_unit="Ha")[0].y.item() == pytest.approx(-27.211386)
+        for label in labels[1:]:
+            assert dataset(label)[0].y.item() == info[label]
 
 
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):

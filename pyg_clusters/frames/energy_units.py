@@ -14,7 +14,7 @@ from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
-from pyg_clusters.frames.store_layout import attribute, open_store
+from pyg_clusters.frames.store_layout import open_store, unit_of_label
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, unit_of
@@ -121,7 +121,7 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
     if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
         return _unit(str(file), target, own)
     with open_store(file) as store:
-        name = str(attribute(store, "energy_unit") or "eV")
+        name = unit_of_label(store, target)
     return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
