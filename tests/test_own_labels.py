@@ -828,6 +828,10 @@ def test_a_relaxation_keeps_the_unit_of_earlier_energies(tmp_path, comment, targ
     relaxed = tmp_path / "a.extxyz"
     assert main(["relax", str(tmp_path / "a.xyz"), "--calculator", "emt", "--out", str(relaxed)]) == 0
     refused(lambda: ClusterDataset(tmp_path, relaxed, f"initial_{target}"), "frame 0: states", "energy_unit='Ha")
+    own = read(relaxed)
+    own.info["initial_pred_energy"] = -2.0
+    write_extxyz(relaxed, [own])
+    assert energies(ClusterDataset(tmp_path, relaxed, "initial_pred_energy")) == [-2.0]
     assert energies(ClusterDataset(tmp_path, relaxed, "emt_energy")) == pytest.approx(
         [read(relaxed).info["emt_energy"]]
     )

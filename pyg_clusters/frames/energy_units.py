@@ -158,12 +158,12 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
-    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
-        return units
     if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
         initial = {str(key): value for key, value in info.items() if str(key).startswith(INITIAL)}
         info = {**info, **{key.removeprefix(INITIAL): value for key, value in initial.items()}}
         target = target.removeprefix(INITIAL)
+    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
+        return units
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
     keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
