@@ -71,6 +71,12 @@ class ElectronicState:
         return None if self.unpaired is None else self.unpaired + 1
 
     @property
+    def info(self) -> dict[str, object]:
+        """Statement in the ``info`` of a frame."""
+        spin = {} if self.multiplicity is None else {"multiplicity": self.multiplicity}
+        return {"charge": self.charge, **spin}
+
+    @property
     def is_lowest_spin(self) -> bool:
         """Whether the frame states no spin, or a singlet or doublet."""
         return self.unpaired in (None, self.electrons % 2)

@@ -237,8 +237,7 @@ def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.
     atoms.info.update({key: values[index] if values.ndim > 1 else values[index].item() for key, values in info.items()})
     state = None if block.states is None else block.states[index]
     if state is not None:
-        atoms.info["charge"] = state.charge
-        atoms.info |= {} if state.multiplicity is None else {"multiplicity": state.multiplicity}
+        atoms.info |= state.info
     files, numbers = block.origins
     set_origin(atoms.info, str(files[index]), int(numbers[index]))
     for key, values in arrays.items():
