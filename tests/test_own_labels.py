@@ -136,6 +136,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
             "line 1: names Hartree, but the energies are read as totals in units of 1 eV",
         ),
         ("# in kcal mol-1\nfile,energy\n0.xyz,-1\n", "write their unit in the header, such as 'energy (kcal/mol)'"),
+        ("# in au\n0.xyz -1\n", "line 1: names au, but the energies are read as totals"),
+        ("file,e_au\n0.xyz,-1\n", "'e_au' may be in atomic units, or that of gold; name its unit in the header"),
         ("# Au, eV per atom\n0.xyz -1\n", "line 1: names eV/atom, but the energies are read as totals"),
         ("file,energy,charge\n0.xyz,-1,1\n", "the column 'charge' states charges, which are read from the structures"),
         ("", "no rows"),
