@@ -61,6 +61,8 @@ class FromInfo(Calculator):
         ({"charge": 1}, 1, None),
         ({"Charge": "+1"}, 1, None),
         ({"total_charge": -1.0, "charge": -1}, -1, None),
+        ({"total_charge": 0.9999998, "charge": 1}, 1, None),  # a sum over the atoms
+        ({"charge": -1.2e-7}, 0, None),
         ({"charge": 1, "multiplicity": 3}, 1, 3),
         ({"spin_multiplicity": 2}, 0, 2),
         ({"uhf": 3}, 0, 4),

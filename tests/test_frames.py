@@ -2,6 +2,7 @@ import errno
 import gzip
 import itertools
 import lzma
+import tarfile
 import warnings
 
 import numpy as np
@@ -359,3 +360,6 @@ def test_xyz_is_known_by_its_content_under_any_name(tmp_path, frames, name):
 def test_other_compressions_are_named(tmp_path):
     (tmp_path / "md.xyz.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(30))
     assert_refused(lambda: only_block(tmp_path / "md.xyz.zst"), "md.xyz.zst", "zstd", "unpack it")
+    with tarfile.open(tmp_path / "md.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "md.xyz.zst")
+    assert_refused(lambda: only_block(tmp_path / "md.tar.gz"), "md.tar.gz: is packed by tar", "unpack it")

@@ -219,6 +219,9 @@ def test_binary_trajectories(tmp_path, suffix, topology):
     write_extxyz(tmp_path / "other.xyz", [Atoms("Ga3", np.zeros((3, 3)))])
     with pytest.raises(InputError, match=rf"md\.{suffix}: "):
         list(Frames.open(path, topology=tmp_path / "other.xyz"))
+    write_extxyz(tmp_path / "ion.xyz", [Atoms("Ga4Al", np.zeros((5, 3)), info={"charge": 1})])
+    block = next(iter(Frames.open(path, topology=tmp_path / "ion.xyz", with_atoms=True)))
+    assert {state.charge for state in block.states} == {1} and block.atoms[0].info == {"charge": 1}
 
 
 def test_frames_of_gromacs_without_positions(tmp_path, topology):

@@ -45,6 +45,9 @@ def test_types_are_not_elements(tmp_path, topology, name):
     assert block.z.tolist() == [29, 29, 79, 47] * 2 and not block.periodic.any()
     np.testing.assert_allclose(block.pos, np.concatenate([POS, POS * 1.1]))
     assert block.atoms[1].info["timestep"] == 10 and block.atoms[1].arrays["type"].tolist() == [1, 1, 2, 3]
+    assert block.states is None
+    write_extxyz(topology, [Atoms(SYMBOLS, POS, info={"charge": 1})])
+    assert [state.charge for state in only_block(tmp_path / name, topology=topology).states] == [1, 1]
 
 
 def test_the_column_of_elements_wins_or_the_dump_is_refused(tmp_path, topology):

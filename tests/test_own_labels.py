@@ -136,6 +136,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
             "line 1: names Hartree, but the energies are read as totals in units of 1 eV",
         ),
         ("# in kcal mol-1\nfile,energy\n0.xyz,-1\n", "write their unit in the header, such as 'energy (kcal/mol)'"),
+        ("# in au\n0.xyz -1\n", "line 1: names au, but the energies are read as totals"),
+        ("file,e_au\n0.xyz,-1\n", "'e_au' may be in atomic units, or that of gold; name its unit in the header"),
         ("# Au, eV per atom\n0.xyz -1\n", "line 1: names eV/atom, but the energies are read as totals"),
         ("file,energy,charge\n0.xyz,-1,1\n", "the column 'charge' states charges, which are read from the structures"),
         ("", "no rows"),
@@ -642,13 +644,25 @@ def test_the_unit_of_forces_is_converted_with_them(tmp_path):
         assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
 
 
-def test_frames_of_a_store_state_its_unit(tmp_path):
-    write_extxyz(tmp_path / "a.extxyz", [cluster(dft=-1.0, energy_unit="Hartree")])
-    argv = ["convert", str(tmp_path / "a.extxyz"), "--properties", "dft", "--out"]
-    assert main([*argv, str(tmp_path / "a.h5")]) == 0
+@pytest.mark.parametrize(
+    "info", [{"dft": -1.0, "energy_unit": "Ha"}, {"dft": -1.0, "dft_unit": "Ha", "energy": -30.0, "pred_energy": -29.0}]
+)
+def test_labels_of_a_store_keep_their_units(tmp_path, info):
+    """Also beside others in eV, and in frames that are read from the store."""
+    write_extxyz(tmp_path / "a.extxyz", [cluster(**info)])
+    labels = [key for key in info if not key.endswith("unit")]
+    argv = ["convert", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed", "--properties"]
+    assert main([*argv, *labels]) == 0
     (block,) = Frames.open(tmp_path / "a.h5", with_atoms=True)
     write_extxyz(tmp_path / "b.extxyz", list(block.atoms))
-    refused(lambda: ClusterDataset(tmp_path, tmp_path / "b.extxyz", "dft"), "frame 0: states energy_unit=Hartree")
+    for dataset in (
+        partial(OnDiskClusters, tmp_path / "a.h5"),
+        partial(ClusterDataset, tmp_path, tmp_path / "b.extxyz"),
+    ):
+        refused(lambda dataset=dataset: dataset("dft"), "states ", "_unit=Ha", "energy_unit='Ha'")
+        assert dataset("dft", energy_unit="Ha")[0].y.item() == pytest.approx(-27.211386)
+        for label in labels[1:]:
+            assert dataset(label)[0].y.item() == info[label]
 
 
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
@@ -819,6 +833,10 @@ def test_a_relaxation_keeps_the_unit_of_earlier_energies(tmp_path, comment, targ
     relaxed = tmp_path / "a.extxyz"
     assert main(["relax", str(tmp_path / "a.xyz"), "--calculator", "emt", "--out", str(relaxed)]) == 0
     refused(lambda: ClusterDataset(tmp_path, relaxed, f"initial_{target}"), "frame 0: states", "energy_unit='Ha")
+    own = read(relaxed)
+    own.info["initial_pred_energy"] = -2.0
+    write_extxyz(relaxed, [own])
+    assert energies(ClusterDataset(tmp_path, relaxed, "initial_pred_energy")) == [-2.0]
     assert energies(ClusterDataset(tmp_path, relaxed, "emt_energy")) == pytest.approx(
         [read(relaxed).info["emt_energy"]]
     )

@@ -162,6 +162,11 @@ class LabelTable:
                 "write them there (charge=1 in the comment of XYZ)"
             )
         unit = match[2] if match else unit_in_name(plain[energy])
+        if unit and not match and plain[energy].lower().endswith("au"):
+            raise InputError(
+                f"{self.path}: {plain[energy]!r} may be in atomic units, or that of gold; name its unit in the header, "
+                "such as 'energy (Hartree)'"
+            )
         if unit is None and indices["unit"] is None:
             self._check_comments()
         return {**indices, "energy": energy, "stated": None if unit is None else self._unit(unit, 1)}
@@ -172,7 +177,7 @@ class LabelTable:
             if not text.lstrip().startswith("#"):
                 continue
             for word in re.split(r"[\s,;:()\[\]]+", SPACED_PER_ATOM.sub(r"\1/atom", text)):
-                known = None if word.lower() in ("au", "atomic") else known_unit(word)
+                known = None if word in ("Au", "AU", "atomic") else known_unit(word)
                 if known is None and not PER_ATOM.fullmatch(word):
                     continue
                 if known is None or not math.isclose(ENERGY_UNITS[known], self.unit, rel_tol=1e-6):

@@ -309,9 +309,10 @@ def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> Unreco
 
 
 class Topology(NamedTuple):
-    """Elements of the atoms of a trajectory, from another file."""
+    """Elements of the atoms of a trajectory, and its charge, from another file."""
 
     file: Path
     numbers: np.ndarray  #: Atomic numbers ``[num_atoms]``.
     pos: np.ndarray  #: Positions in Å ``[num_atoms, 3]``.
     ids: np.ndarray | None  #: LAMMPS atom ids ``[num_atoms]``, if the file has them.
+    info: dict[str, object]  #: Charge and spin that the file states, as in the ``info`` of a frame.

@@ -54,7 +54,7 @@ STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaire
 NOBLE_GASES: tuple[int, ...] = (0, 2, 10, 18, 36, 54, 86, 118)
 """Numbers of electrons of the noble gases, which are the closed cores of other atoms."""
 
-TOLERANCE: float = 0.01  # largest deviation of the sum of initial charges or magnetic moments from an integer
+TOLERANCE: float = 0.01  # largest deviation from an integer of a charge or spin, which may be a sum over the atoms
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ class ElectronicState:
     def multiplicity(self) -> int | None:
         """Spin multiplicity 2S + 1, if the frame states the spin."""
         return None if self.unpaired is None else self.unpaired + 1
+
+    @property
+    def info(self) -> dict[str, object]:
+        """Statement in the ``info`` of a frame."""
+        spin = {} if self.multiplicity is None else {"multiplicity": self.multiplicity}
+        return {"charge": self.charge, **spin}
 
     @property
     def is_lowest_spin(self) -> bool:
@@ -213,10 +219,11 @@ def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator
             value = float("nan")
         if str(name).lower() in MOMENTS and value % 1:
             continue
-        if isinstance(stated, (bool, np.bool_)) or not np.isfinite(value) or value % step:
+        exact = step * np.rint(value / step)
+        if isinstance(stated, (bool, np.bool_)) or not abs(value - exact) < TOLERANCE:
             whole = "a whole number" if step == 1 else f"a multiple of {step}"
             raise InputError(f"{name} must be {whole}, got {np.asarray(stated).tolist()!r}; correct it")
-        yield str(name), value
+        yield str(name), float(exact)
 
 
 def _initial_sum(atoms: Atoms, name: str) -> Iterator[tuple[str, float]]:

@@ -14,7 +14,7 @@ from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
-from pyg_clusters.frames.store_layout import attribute, open_store
+from pyg_clusters.frames.store_layout import open_store, unit_of_label
 from pyg_clusters.frames.xyz_frame import FORCE_UNIT, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES, unit_of
@@ -122,7 +122,7 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
     if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
         return _unit(str(file), target, own)
     with open_store(file) as store:
-        name = str(attribute(store, "energy_unit") or "eV")
+        name = unit_of_label(store, target)
     return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
@@ -159,12 +159,12 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
-    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
-        return units
     if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
         initial = {str(key): value for key, value in info.items() if str(key).startswith(INITIAL)}
         info = {**info, **{key.removeprefix(INITIAL): value for key, value in initial.items()}}
         target = target.removeprefix(INITIAL)
+    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
+        return units
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)
     keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS

@@ -184,7 +184,8 @@ def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:
     numbers = _elements(dump, index, table, ids)
     cell, origin, pbc = _box(sections)
     cell, origin = (convert(part, "distance", dump.units, "ASE") for part in (cell, origin))
-    atoms = Atoms(numbers, positions=_positions(dump, table, cell, origin), cell=cell, pbc=pbc)
+    stated = {} if dump.topology is None else dump.topology.info
+    atoms = Atoms(numbers, positions=_positions(dump, table, cell, origin), cell=cell, pbc=pbc, info=stated)
     _add_values(dump, atoms, table, sections)
     return atoms
 

@@ -24,6 +24,7 @@ from pyg_clusters.frames.block import (
     TruncatedFrame,
     cut_frame,
 )
+from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.opening import unpacked
 from pyg_clusters.frames.paths import file_format
 
@@ -55,10 +56,10 @@ def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: To
         key = (*options.properties, *options.atom_properties)[0]
         raise MissingProperty(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
     with _opened(path, topology) as (trajectory, num_frames, cut):
-        _check_order(path, topology, _read(path, trajectory, topology.numbers, 0, 1, options).pos)
+        _check_order(path, topology, _read(path, trajectory, topology, 0, 1, options).pos)
         for number, first in enumerate(range(0, num_frames, options.block_size)):
             end = min(first + options.block_size, num_frames)
-            block = _read(path, trajectory, topology.numbers, first, end, options) if keep(number) else None
+            block = _read(path, trajectory, topology, first, end, options) if keep(number) else None
             if cut and block is not None and end == num_frames:
                 block.unreadable.append(cut_frame(TruncatedFrame, path, num_frames))
             yield block
@@ -139,7 +140,8 @@ def _frame(trajectory, number: int):
     return trajectory.read()
 
 
-def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, options: ReadOptions) -> FrameBlock:
+def _read(path: Path, trajectory, topology: Topology, first: int, end: int, options: ReadOptions) -> FrameBlock:
+    z, info = topology.numbers, topology.info
     unreadable: list[BadFrame] = []
     if hasattr(trajectory, "timeseries"):
         pos = trajectory.timeseries(start=first, stop=end, order="fac")
@@ -163,9 +165,11 @@ def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, options: 
         cell=cell.astype(np.float64),
         pbc=np.asarray(cell.any(axis=2)),
         unreadable=unreadable,
+        states=stated_states([Atoms(z, info=info)] * num_frames) if info else None,
     )
     if options.with_atoms:
-        block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c) for p, c in zip(pos, cell, strict=True))
+        of_frames = zip(pos, cell, strict=True)
+        block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c, info=info) for p, c in of_frames)
     return block
 
 

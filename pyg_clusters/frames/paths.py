@@ -81,10 +81,9 @@ def file_format(path: Path) -> str:
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
     known = known or SUFFIXES.get(name.suffix.lower()) or _ase_format(name, content)
     packed = next((name for first, name in OTHERS.items() if content.startswith(first)), None)
+    packed = "tar" if content[257:].startswith(b"ustar") else packed
     if known is None and packed:
-        raise InputError(
-            f"{path}: is compressed by {packed}, which is not supported; unpack it, or use xz, gzip or bzip2"
-        )
+        raise InputError(f"{path}: is packed by {packed}, which is not supported; unpack it, or use xz, gzip or bzip2")
     if known is None or known in NO_STRUCTURES:
         raise InputError(
             f"{path}: neither content nor name identifies a format of structures; rename the file with the "

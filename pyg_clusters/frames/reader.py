@@ -60,7 +60,7 @@ def blocks_of_file(
 
 
 def read_topology(path: Path) -> Topology:
-    """Read the elements of the atoms from the first frame of a file."""
+    """Read the elements of the atoms, and their charge, from the first frame of a file."""
     if not path.exists():
         raise InputError(f"{path}: no such file, given as the topology; check its name")
     kind = file_format(path)
@@ -69,7 +69,11 @@ def read_topology(path: Path) -> Topology:
     block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
     if block is None or not block.atoms:
         raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
-    return Topology(path, block.z, block.pos, block.atoms[0].arrays.get("id"))
+    state = None if block.states is None else block.states[0]
+    if isinstance(state, str):
+        raise InputError(f"{path}: {state}")
+    stated = {} if state is None else state.info
+    return Topology(path, block.z, block.pos, block.atoms[0].arrays.get("id"), stated)
 
 
 def check_file(path: Path):

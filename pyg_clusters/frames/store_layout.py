@@ -58,8 +58,14 @@ def open_store(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def attribute(file: h5py.File, name: str) -> object:
-    """Value of an attribute of a store; ``None`` if it is missing or not a single value."""
+def unit_of_label(file: h5py.File, name: str) -> str:
+    """Unit that a store states for a value per frame, if it is an energy."""
+    label = file[f"properties/{name}"] if name in names_in(file, "properties") else file
+    return str(attribute(label, "units") or attribute(file, "energy_unit") or "eV")
+
+
+def attribute(file: h5py.File | h5py.Dataset, name: str) -> object:
+    """Value of an attribute of a store or a data set in it; ``None`` if it is missing or not a single value."""
     try:
         value = file.attrs[name]
     except Exception:  # missing, or of a type that h5py cannot convert

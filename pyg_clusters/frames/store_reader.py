@@ -21,6 +21,7 @@ from pyg_clusters.frames.store_layout import (
     names_in,
     open_store,
     reading_store,
+    unit_of_label,
 )
 
 
@@ -200,8 +201,10 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
     )
     if options.with_atoms:
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
-        if info and (unit := attribute(file, "energy_unit") or "eV") != "eV":
-            info["energy_unit"] = np.full(end - first, str(unit))
+        common = str(attribute(file, "energy_unit") or "eV")
+        units = {f"{key}_unit": unit for key in info if (unit := unit_of_label(file, key)) != common}
+        units |= {"energy_unit": common} if info and common != "eV" else {}
+        info |= {key: np.full(end - first, unit) for key, unit in units.items()}
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))
     if attribute(file, "joined"):
@@ -234,8 +237,7 @@ def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.
     atoms.info.update({key: values[index] if values.ndim > 1 else values[index].item() for key, values in info.items()})
     state = None if block.states is None else block.states[index]
     if state is not None:
-        atoms.info["charge"] = state.charge
-        atoms.info |= {} if state.multiplicity is None else {"multiplicity": state.multiplicity}
+        atoms.info |= state.info
     files, numbers = block.origins
     set_origin(atoms.info, str(files[index]), int(numbers[index]))
     for key, values in arrays.items():

@@ -37,7 +37,7 @@ def write_store(
     *,
     single: bool = False,
     compressed: bool = True,
-    energy_unit: str = "eV",
+    energy_unit: str | Mapping[str, str] = "eV",
 ) -> int:
     """Write frames to an HDF5 store, with one block of frames in memory at a time.
 
@@ -62,7 +62,8 @@ def write_store(
             the space, and rounds to 1e-6 Å (up to 32 Å from the mean).
         compressed: Whether to compress with gzip. Reading single frames in any order, as in training from disk, is many
             times slower from a compressed store, since a whole chunk is unpacked for each frame.
-        energy_unit: Unit of the energies among the labels, and of the energy in forces, which the store states.
+        energy_unit: Unit of the energies among the labels and of the energy in forces, which the store states; or units
+            of labels by name, if the others are in eV.
 
     Returns:
         The number of frames.
@@ -102,16 +103,18 @@ def write_store(
 class _Writer:
     """Writer of blocks to an open file."""
 
-    def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object], energy_unit: str):
+    def __init__(
+        self, file: h5py.File, single: bool, compression: Mapping[str, object], energy_unit: str | Mapping[str, str]
+    ):
         self.file = file
         self.compression = compression
-        self.energy_unit = energy_unit
+        self.energy_unit, self.units = (energy_unit, {}) if isinstance(energy_unit, str) else ("eV", energy_unit)
         self.num_frames = self.num_atoms = 0
         self.files: dict[str, int] = {}
         self.kinds: dict[str, str] = {}  # of each label
         self.waiting: dict[str, list[np.ndarray]] = {}
-        file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": energy_unit})
-        file.attrs["joined"] = True
+        file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "joined": True})
+        file.attrs["energy_unit"] = self.energy_unit
         self._new("ptr", np.zeros(1, dtype=np.int64))
         self._new("pos", np.zeros((0, 3), dtype=np.float32 if single else np.float64)).attrs["units"] = "Å"
         self._new("z", np.zeros(0, dtype=np.uint8))
@@ -218,9 +221,9 @@ class _Writer:
         )
         if len(values):
             dataset[:] = values
-        unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
-        if unit:
-            dataset.attrs["units"] = unit.replace("eV", self.energy_unit)
+        unit = next((unit.replace("eV", self.energy_unit) for end, unit in UNITS if name.endswith(end)), None)
+        if unit := self.units.get(name.removeprefix("properties/"), unit):
+            dataset.attrs["units"] = unit
         return dataset
 
 
@@ -260,27 +263,29 @@ def convert(options: ConvertOptions) -> WrittenFrames:
             fragments=options.fragments,
         )
         blocks = counting(good(frames), len)
-        compressed, unit = not options.uncompressed, _energy_unit(frames)
-        count = write_store(out, blocks, single=options.single, compressed=compressed, energy_unit=unit)
+        compressed, units = not options.uncompressed, _energy_units(frames)
+        count = write_store(out, blocks, single=options.single, compressed=compressed, energy_unit=units)
     return WrittenFrames(count, options.out, bad)
 
 
-def _energy_unit(frames: Frames) -> str:
-    """Name of the unit of energies that the files state, which must be the same in all of them; by default eV.
+def _energy_units(frames: Frames) -> str | dict[str, str]:
+    """Unit of all labels that the files state, which must be the same in all of them, or units by name of the label.
 
-    Energies with a unit in their name keep it there.
+    Labels without a stated unit are in eV. Energies with a unit in their name keep it there.
     """
     keys = [key for key in frames.options.properties if unit_in_name(key) is None]
-    first: tuple[Path, str] | None = None
+    found: dict[str, tuple[str, Path]] = {}
     for path in frames.paths:
-        for name in sorted({unit.name for unit in stated_units(path, keys).values() if unit is not None} or {"eV"}):
-            first = first or (path, name)
-            if name != first[1]:
+        for key, stated in stated_units(path, keys).items():
+            name = "eV" if stated is None else stated.name
+            other, first = found.setdefault(key, (name, path))
+            if ENERGY_UNITS[name] != ENERGY_UNITS[other]:
                 raise InputError(
-                    f"{path}: states energies in {name}, but {first[0]} in {first[1]}; convert them to two stores"
+                    f"{path}: states energies in {name}, but {first} in {other}; convert them to two stores"
                 )
-    unit = "eV" if first is None else first[1]
+    units = {key: name for key, (name, _) in found.items()}
+    common = next(iter(units.values()), "eV") if len(set(units.values())) < 2 else None
     if any("force" in key.lower() for key in frames.options.atom_properties):
         for path in frames.paths:
-            check_stated_force_unit(path, ENERGY_UNITS[unit])
-    return unit
+            check_stated_force_unit(path, ENERGY_UNITS[common or "eV"])
+    return common or {key: name for key, name in units.items() if name != "eV"}
