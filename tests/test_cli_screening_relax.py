@@ -284,6 +284,20 @@ def test_spreads_are_those_of_the_relaxed_structures():
     assert found.candidates[0].spread == pytest.approx(0.0, abs=1e-5)
 
 
+def test_spreads_of_relaxed_frames_in_pieces():
+    """Two atoms 8 Å apart, which --fragments keep lets pass."""
+
+    class Apart(Hole):
+        def forward(self, z, pos, batch):
+            return self.weight * (pos[0] - pos[1]).norm().view(1)
+
+    member, other = Apart(), Apart()
+    other.weight.data.fill_(3.0)
+    pos, energy = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 8.0]]]), np.zeros(1)
+    frames = SizeFrames(2, np.full((1, 2), 31), pos, energy, energy, np.zeros(1, int), spread=energy)
+    assert relaxed(frames, Predictor(Ensemble([member, other])), fmax=10.0, steps=5).spread == pytest.approx(8 * 2**0.5)
+
+
 def test_equal_bounds_keep_their_order():
     pool = FramePool(np.array([-1.0, -1.5, -1.0]), np.array([0.5, 0.0, 0.5]))
     assert Uncertain(top=2, spread_weight=1.0).select(pool).index.tolist() == [0, 1]

@@ -226,13 +226,14 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     if not np.isfinite(energy).all():
         index = int(np.flatnonzero(~np.isfinite(energy))[0])
         raise InputError(f"{kind_label(frames.kind)}: frame {index} has no finite energy after the relaxation")
-    spread = predictor(minima).spread if frames.spread is not None else None
+    pos = np.array([atoms.positions for atoms in minima])
+    spread = predictor(frames.z, pos).spread if frames.spread is not None else None
     return replace(
         frames,
         predicted=energy,
         initial=frames.predicted,
         inside=~left,
-        pos=np.array([atoms.positions for atoms in minima]),
+        pos=pos,
         spread=None if spread is None else spread.numpy().astype(float),
     )
 
