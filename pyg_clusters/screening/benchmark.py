@@ -187,8 +187,13 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     """Read and score the frames, and read their minima if given."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
     units = {key: units_of_labels(options.frames, key, options.energy_unit) for key in keys}
-    how = {"on_bad": options.on_bad, "on_missing": options.on_bad, "fragments": options.fragments}
-    frames = Frames.open(options.frames, properties=keys, **how)
+    frames = Frames.open(
+        options.frames,
+        properties=keys,
+        on_bad=options.on_bad,
+        on_missing=options.on_bad,
+        fragments=options.fragments,
+    )
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
         scored = [block.with_energies(key, options.on_bad, units[key][block.frames.file]) for block in scored]
