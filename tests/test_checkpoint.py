@@ -6,7 +6,7 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.models import DART
+from pyg_clusters.models import DART, Ensemble
 from pyg_clusters.models.checkpoint import load_model, model_folder, save_model
 from pyg_clusters.testing import random_clusters
 
@@ -144,6 +144,8 @@ def test_an_argument_that_is_not_an_attribute_is_refused(tmp_path):
 
 def test_an_argument_that_json_cannot_hold_leaves_the_old_model(tmp_path, model):
     save_model(model, tmp_path)
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    with pytest.raises(TypeError, match=r"KeepsAnObject cannot be saved: its argument .* not JSON serializable"):
         save_model(KeepsAnObject(object()), tmp_path)
+    with pytest.raises(TypeError, match=r"Ensemble cannot be saved: .*; save its members, and .* save_ensemble"):
+        save_model(Ensemble([model, model]), tmp_path)
     assert str(load_model(tmp_path)) == str(model)

@@ -271,6 +271,24 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     assert re.search(rf"atoms\W+{used}\W", captured.out)
 
 
+def test_evaluate_counts_copies_of_training_clusters(finished, frames, tmp_path, capsys):
+    clusters, errors = read(frames, ":"), tmp_path / "errors.json"
+    train = [int(line) for line in (finished / "splits" / "train.txt").read_text().split()]
+    assert main(["evaluate", str(finished), str(frames), "--target", "sigma", "--out", str(errors)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"warning: {len(train)} of these {len(clusters)} clusters are copies of structures" in said
+    new = np.concatenate([np.full(len(atoms), number not in train) for number, atoms in enumerate(clusters)])
+    difference = Predictor(str(finished))(clusters).shielding.numpy() - np.concatenate(
+        [c.arrays["sigma"] for c in clusters]
+    )
+    found = json.loads(errors.read_text())["new_structures"]
+    assert found["num_atoms"] == new.sum() and found["mae_ppm"] == pytest.approx(
+        np.abs(difference[new]).mean(), rel=1e-5
+    )
+    assert main(["evaluate", str(finished / "best"), str(frames), "--target", "sigma"]) == 0
+    assert "the training set of the model is not available" in capsys.readouterr().out
+
+
 def test_shifts_are_not_shieldings(finished, recipe, frames, tmp_path, capsys):
     """A shift is the shielding of a standard minus that of the atom: its sign is the other."""
     clusters = read(frames, ":")

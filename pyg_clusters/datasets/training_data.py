@@ -256,9 +256,9 @@ class TrainingData:
         Where the split is not by group, each cluster is a group of its own, with its copies if they are kept together.
         """
         groups = getattr(self.dataset, "groups", None)
-        known = clusters
-        if groups is not None and not bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
-            known = groups[clusters]
+        if groups is None or bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
+            groups = torch.arange(len(self.batches))
+        known = groups[clusters]
         return self._with_copies(clusters, known) if self.copies_together else known.numpy()
 
     def _with_copies(self, clusters: Tensor, groups: Tensor) -> np.ndarray:

@@ -200,12 +200,12 @@ Structures = tuple[np.ndarray, np.ndarray, np.ndarray]
 class TrainingSet:
     """Clusters and labels that a model was trained on."""
 
-    mean: CompositionMean  #: Mean energy per composition.
+    mean: CompositionMean | None  #: Mean energy per composition; ``None`` for values per atom.
     clusters: Structures | None  #: Structures; ``None`` if there are too many.
 
     @classmethod
     def of(cls, data: TrainingData) -> "TrainingSet":
-        """Training set of training data with energies."""
+        """Training set of training data."""
         few = data.split.train.numel() <= MAX_TRAINING_CLUSTERS
         z, pos, sizes, energy = [], [], [], []
         for block in data.batches.blocks(data.split.train, positions=few):
@@ -216,13 +216,23 @@ class TrainingSet:
                 pos.append(block.pos.numpy())
         numbers, ptr = np.concatenate(z), offsets(np.concatenate(sizes))
         clusters = (numbers, np.concatenate(pos), ptr) if pos else None
-        return cls(CompositionMean(numbers, ptr, np.concatenate(energy)), clusters)
+        return cls(None if data.per_atom else CompositionMean(numbers, ptr, np.concatenate(energy)), clusters)
 
-    def copies(self, z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-        """Whether each cluster is a copy of a training cluster, ``[num_graphs]``."""
-        if self.clusters is None:
-            return np.zeros(len(ptr) - 1, dtype=bool)
-        return copies(z, pos, ptr, self.clusters) >= 0
+
+def training_copies(compared: Compared, training_set: TrainingSet | None) -> tuple[np.ndarray, list[str]]:
+    """Whether each cluster is a copy of a training cluster ``[num_graphs]``, and remarks to print."""
+    known = np.zeros(len(compared.sizes), dtype=bool)
+    if training_set is None:
+        return known, ["the training set of the model is not available: these clusters may have been part of it"]
+    if compared.pos is not None and training_set.clusters is not None:
+        known = copies(compared.z, compared.pos, compared.ptr, training_set.clusters) >= 0
+    if not known.any():
+        return known, []
+    count = "all" if known.all() else f"{int(known.sum())}"
+    return known, [
+        f"warning: {count} of these {len(known)} clusters are copies of structures that the model was trained on: "
+        "their errors do not show how well it predicts new structures"
+    ]
 
 
 def energy_context(compared: Compared, training_set: TrainingSet | None) -> tuple[dict[str, dict], list[str]]:
@@ -244,23 +254,14 @@ def energy_context(compared: Compared, training_set: TrainingSet | None) -> tupl
     elif zero := other_zero(z, ptr, predicted, target):
         lines.append(f"warning: {zero}")
         rows["on_the_zero_of_the_labels"] = energy_metrics(zero.without, target, sizes, kinds)
-    if training_set is None:
-        lines.append("the training set of the model is not available: these clusters may have been part of it")
-        mean = CompositionMean(z, ptr, target)
-        rows["baseline_of_these_labels"] = energy_metrics(mean(z, ptr), target, sizes, kinds)
-        return rows, lines
-    rows["baseline"] = energy_metrics(training_set.mean(z, ptr), target, sizes, kinds)
-    known = np.zeros(len(sizes), bool) if compared.pos is None else training_set.copies(z, compared.pos, ptr)
-    if known.any():
-        count = "all" if known.all() else f"{int(known.sum())}"
-        lines.append(
-            f"warning: {count} of these {len(known)} clusters are copies of structures that the model was trained on: "
-            "their errors do not show how well it predicts new structures"
-        )
-        if not known.all():
-            new = ~known
-            rows["new_structures"] = energy_metrics(predicted[new], target[new], sizes[new], kinds[new])
-    return rows, lines
+    known, remarks = training_copies(compared, training_set)
+    trained = training_set and training_set.mean
+    name, mean = ("baseline", trained) if trained else ("baseline_of_these_labels", CompositionMean(z, ptr, target))
+    rows[name] = energy_metrics(mean(z, ptr), target, sizes, kinds)
+    if known.any() and not known.all():
+        new = ~known
+        rows["new_structures"] = energy_metrics(predicted[new], target[new], sizes[new], kinds[new])
+    return rows, lines + remarks
 
 
 def evaluation_of(
@@ -284,9 +285,12 @@ def evaluation_of(
         masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
         by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
         elements = np.unique(compared.z) if len(np.unique(compared.z)) > 1 else ()  # no common distribution
-        of_element = {chemical_symbols[number]: compared.z == number for number in elements}
-        further = {symbol: shielding_metrics(predicted[mask], target[mask]) for symbol, mask in of_element.items()}
-        remarks = ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
+        parts = {chemical_symbols[number]: compared.z == number for number in elements}
+        known, remarks = training_copies(compared, training_set)
+        if known.any() and not known.all():
+            parts["new_structures"] = ~known.repeat(sizes)
+        further = {name: shielding_metrics(predicted[mask], target[mask]) for name, mask in parts.items()}
+        remarks += ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
         return Evaluation(title, True, shielding_metrics(predicted, target), by_size, further | intervals, remarks)
     context, remarks = energy_context(compared, training_set)
     overall = energy_metrics(predicted, target, sizes, compared.kinds)

@@ -100,7 +100,7 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
         run.data.groups(clusters),
         run.data.per_atom,
     )
-    training_set = None if compared.per_atom else TrainingSet.of(run.data)
+    training_set = TrainingSet.of(run.data)
     files = {} if compared.per_atom else _errors_by_file(run, clusters, compared)
     evaluation = evaluation_of(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
     if "force" in batch:
@@ -145,7 +145,7 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
         remarks = [f"no errors of forces: {error}"]
     compared, forces = _compare(predictor, blocks, options, target, force_name, units)
     training_set = None
-    if run.has_data and not per_atom:
+    if run.has_data:
         with suppress(InputError):  # the data set is no longer available
             training_set = TrainingSet.of(run.data)
     title = f"{run.path} on {', '.join(options.frames)}"

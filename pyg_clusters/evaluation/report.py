@@ -77,6 +77,7 @@ class Evaluation:
         if self.per_atom:
             elements = {name: row for name, row in self.further.items() if row.keys() >= SHIELDING_LABELS.keys()}
             sets = {"all": self.overall} | elements
+            sets = {name.replace("_", " "): errors for name, errors in sets.items()}
             sets |= {f"{errors['size']} atoms": errors for errors in (self.by_size if by_size else [])}
             rows = [[label, *(errors[key] for errors in sets.values())] for key, label in SHIELDING_LABELS.items()]
             print_table(f"Errors per atom: {self.title}", ["", *sets], rows)

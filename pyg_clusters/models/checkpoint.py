@@ -47,7 +47,6 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         TypeError: If the model has no attribute for an argument, or the argument cannot be written as JSON.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     configuration = {
         "class_path": f"{type(model).__module__}.{type(model).__qualname__}",
@@ -55,6 +54,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         "notes": notes or {},
     }
     text = json.dumps(configuration, indent=2) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / WEIGHTS) as path:
         safetensors.torch.save_model(model, str(path))
     with atomic_write(folder / CONFIGURATION) as path:
@@ -257,9 +257,9 @@ def init_args(model: nn.Module) -> dict[str, Any]:
     Arguments that are passed on to the base class (``**kwargs``) are included.
 
     Raises:
-        TypeError: If the model has no attribute for an argument.
+        TypeError: If the model has no attribute for an argument, or the argument cannot be written as JSON.
     """
-    arguments = {}
+    name, arguments = type(model).__name__, {}
     for each in type(model).__mro__:
         if "__init__" not in vars(each):
             continue
@@ -268,10 +268,14 @@ def init_args(model: nn.Module) -> dict[str, Any]:
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 continue
             if not hasattr(model, parameter.name):
-                raise TypeError(
-                    f"{type(model).__name__} must keep its argument {parameter.name!r} as an attribute to be saved"
-                )
-            arguments[parameter.name] = getattr(model, parameter.name)
+                raise TypeError(f"{name} must keep its argument {parameter.name!r} as an attribute to be saved")
+            value = getattr(model, parameter.name)
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                remedy = "; save its members, and pass their folders to save_ensemble" if name == "Ensemble" else ""
+                raise TypeError(f"{name} cannot be saved: its argument {parameter.name!r}: {error}{remedy}") from error
+            arguments[parameter.name] = value
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
             break
     return arguments
