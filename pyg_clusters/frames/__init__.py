@@ -1,8 +1,8 @@
 """Read, check, join, store and write frames.
 
 - Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats;
-  ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame`` and the lines of ``text``),
-  ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader`` (with the checks of
+  ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame``, ``xyz_comment`` and the lines of
+  ``text``), ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader`` (with the checks of
   ``ase_formats``).
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
   frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units;

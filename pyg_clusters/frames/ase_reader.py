@@ -43,7 +43,8 @@ from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
-from pyg_clusters.frames.xyz_frame import LENGTHS, convert_to_angstrom
+from pyg_clusters.frames.xyz_comment import LENGTHS
+from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
 
 SHORTEST: float = 0.65
