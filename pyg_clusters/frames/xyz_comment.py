@@ -12,6 +12,7 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.frames.block import column
 from pyg_clusters.frames.electronic_state import WITHOUT_EQUALS
+from pyg_clusters.frames.provenance import EARLIER, INITIAL, SOURCE_FILE
 from pyg_clusters.frames.text import with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
@@ -34,10 +35,15 @@ LENGTH_KEY: re.Pattern[str] = re.compile(
 ANY_UNIT: re.Pattern[str] = re.compile(r"(?<!\S)units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE)
 """Matches a key for a unit of any quantity, and its value."""
 
-FORCE_UNIT: re.Pattern[str] = re.compile(
-    r"(?<!\S)(?:forces?_?units?|units?_?(?:of_)?forces?)\s*[=:]\s*(?:\"[^\"]*\"|\S+)", re.IGNORECASE
-)
+OF_FORCES: str = r"(?:forces?_?units?|units?_?(?:of_)?forces?)\s*[=:]\s*(?:\"[^\"]*\"|\S+)"
+
+FORCE_UNIT: re.Pattern[str] = re.compile(rf"(?<!\S){OF_FORCES}", re.IGNORECASE)
 """Matches a key for the unit of forces, and its value."""
+
+NOT_OF_POSITIONS: re.Pattern[str] = re.compile(
+    rf"(?<!\S)(?:(?:{EARLIER}|{INITIAL})?{OF_FORCES}|{SOURCE_FILE}=(?:\"[^\"]*\"|\S+))", re.IGNORECASE
+)
+"""Matches keys and values that may contain a unit of length, but not that of the positions."""
 
 MENTIONED: re.Pattern[str] = re.compile(
     r"\bbohrs?\b|\b(?:coord|position|geometr|length|distance)\w*\b[^=]{0,20}\b(?:a\.u\.|atomic.units?|nanomet|nm\b|picomet)",
@@ -157,7 +163,7 @@ def check_in_angstrom(comment: bytes):
     text = decoded(comment)
     found = ANY_UNIT.search(text)
     if found is None or LENGTHS.get(found[1].lower(), 1.0) == 1.0:
-        found = MENTIONED.search(FORCE_UNIT.sub("", text))
+        found = MENTIONED.search(NOT_OF_POSITIONS.sub("", text))
     if found:
         raise UnusableText(
             f"its positions may not be in Å, as its comment contains {found[0].strip()!r}; write "
