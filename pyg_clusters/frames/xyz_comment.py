@@ -133,9 +133,8 @@ def comment_for_ase(line: bytes) -> Comment:
     text = with_usual_exponents(decoded(line).strip())
     if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
-    info: dict[str, object] = {
-        found[1] or found[3]: int(found[2] or found[4]) for found in WITHOUT_EQUALS.finditer(text)
-    }
+    stating = WITHOUT_EQUALS.finditer(QUOTED.sub("", text) if "=" in text else text)
+    info: dict[str, object] = {found[1] or found[3]: int(found[2] or found[4]) for found in stating}
     length = None
     if stated := LENGTH_KEY.search(text):
         text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
