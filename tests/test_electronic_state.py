@@ -115,7 +115,11 @@ def test_a_charge_after_a_colon_or_a_blank(comment, tmp_path):
     (frame,) = read_atoms([tmp_path / "a.xyz"])
     state = electronic_state(frame.atoms)
     assert (state.charge, state.multiplicity) == (1, 3 if "mult" in comment.lower() else None)
-    for silent in ("charge: 0, at time: 1", "UHF 6-31G, charge 0.5 of atom 1"):
+    for silent in (
+        "charge: 0, at time: 1",
+        "UHF 6-31G, charge 0.5 of atom 1",
+        'charge=0 note="charge 1, or charge: 2"',
+    ):
         (tmp_path / "a.xyz").write_text(f"3\n{silent}\nNa 0 0 0\nNa 0 0 3\nNa 0 0 6\n")
         (frame,) = read_atoms([tmp_path / "a.xyz"])
         assert electronic_state(frame.atoms) == ElectronicState(0, None, 33)

@@ -270,6 +270,15 @@ def test_ambiguous_units_are_refused(tmp_path, comment):
 
 
 @pytest.mark.parametrize(
+    "comment",
+    ["source_file=runs/bohr/md.xyz", 'earlier_forces_unit="Ha/Bohr"', "initial_forces_unit=Ha/bohr energy=-1"],
+)
+def test_a_unit_of_other_values_is_not_that_of_the_positions(tmp_path, comment):
+    """These are written by this package, for input in units of bohr or in a folder of this name."""
+    assert len(only_block(write_text(tmp_path / "a.xyz", frame(comment=comment)))) == 1
+
+
+@pytest.mark.parametrize(
     "name", ["gatheredPOSCARS", "a.gen", "a.sdf", "a.mol", "coord", "a.car", "a.cell", "a.lmp", "a.gro"]
 )
 @pytest.mark.filterwarnings("ignore")  # CASTEP's keywords

@@ -15,7 +15,7 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import open_store, unit_of_label
-from pyg_clusters.frames.xyz_frame import FORCE_UNIT, comment_for_ase
+from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES, unit_of
 

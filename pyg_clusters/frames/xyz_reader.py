@@ -27,7 +27,8 @@ from pyg_clusters.frames.block import (
 from pyg_clusters.frames.opening import check_num_atoms, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
-from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
+from pyg_clusters.frames.xyz_comment import cells_of, decoded, values_of
+from pyg_clusters.frames.xyz_frame import TextFrame, columns_named, frame_by_ase
 
 BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"  # written at the beginning of UTF-8 by some editors
 
