@@ -165,7 +165,7 @@ def test_errors_that_no_verb_expects_are_one_line(tmp_path, monkeypatch, capsys)
     file = tmp_path / "md.xyz"
     file.touch()
     assert main(["info", str(file)]) == 1
-    assert capsys.readouterr().err.startswith("pyg-clusters: unexpected KeyError: 'charm' (main.py, line ")
+    assert capsys.readouterr().err.startswith("pyg-clusters: unexpected KeyError: 'charm' (cli.py, line ")
     with pytest.raises(KeyError, match="charm"):
         main(["info", str(file), "--debug"])
 
