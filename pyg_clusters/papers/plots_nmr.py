@@ -146,11 +146,11 @@ def quantiles(
     normal = norm.ppf(share, target.mean(), target.std())
     left.plot(normal, ordered, color=ORANGE, linewidth=1.2, linestyle="--", label="normal")
     tidy(right, "quantile of DFT / ppm", "quantile of the predictions / ppm")
-    for label, values, color in zip(labels, predicted, CURVE_COLORS, strict=False):
+    for label, values, color in zip(labels, predicted, CURVE_COLORS[: len(labels)], strict=True):
         right.plot(ordered, np.quantile(values, share), color=color, linewidth=1.4, label=label)
-    for axes in (left, right):
+    for axes, place in ((left, "upper left"), (right, "lower right")):
         axes.set(xlim=limits, ylim=limits)
-        legend(axes, loc="upper left")
+        legend(axes, loc=place)
     return figure
 
 
