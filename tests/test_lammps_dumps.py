@@ -64,6 +64,17 @@ def test_the_column_of_elements_wins_or_the_dump_is_refused(tmp_path, topology):
         only_block(path)
 
 
+def test_elements_that_were_not_set(tmp_path, topology):
+    """LAMMPS writes C for all atoms unless dump_modify names their elements."""
+    carbon = lambda scale: dump([(n + 1, "C", *scale * POS[n]) for n in range(4)], "id element x y z")  # noqa: E731
+    (tmp_path / "a.dump").write_text(carbon(1))
+    with pytest.raises(InputError, match=r"frame 0: the atoms have types, but no elements; .* \(dump_modify element\)"):
+        only_block(tmp_path / "a.dump")
+    assert only_block(tmp_path / "a.dump", topology=topology).z.tolist() == [29, 29, 79, 47]
+    (tmp_path / "a.dump").write_text(carbon(1.4 / 2.6))
+    assert only_block(tmp_path / "a.dump").z.tolist() == [6] * 4
+
+
 def test_a_topology_with_ids_is_matched_by_them(tmp_path):
     order = [2, 0, 3, 1]
     frame = Atoms([SYMBOLS[n] for n in order], POS[order])
