@@ -184,12 +184,13 @@ def test_broken_frames_are_named_and_the_others_used(tmp_path, topology):
     fewer, more = dump(rows()[:3], count=4), dump(rows(), count=3)
     twice = dump([*rows()[:3], rows()[0]])
     words = dump([(1, 1, "a", 0, 0), *rows()[1:]])
-    text = "\n".join([good, cut, good, fewer, good, more, good, twice, words, good, "ITEM: NONSENSE\n", good])
+    text = "\n".join([good, cut, good, fewer, good, more, good, twice, words, good, "ITEM: NONSENSE\n", good, dump([])])
     (tmp_path / "a.dump").write_text(text)
     block = only_block(tmp_path / "a.dump", topology=topology, on_bad="skip")
     reasons = [str(bad).partition("frame ")[2] for bad in block.unreadable]
     assert block.number.tolist() == [0, 2, 4, 6, 9, 11]
-    assert [reason.partition(":")[0] for reason in reasons] == ["1", "3", "5", "7", "8", "10"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["1", "3", "5", "7", "8", "10", "12"]
+    assert reasons[-1] == "12: has no atoms"
     assert "fewer than 4 lines" in reasons[0] and "more than 3 lines" in reasons[2] and "id occurs twice" in reasons[3]
     with pytest.raises(InputError, match="frame 1: has fewer than 4 lines"):
         list(Frames.open(tmp_path / "a.dump", topology=topology))

@@ -176,7 +176,9 @@ def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:
     names = sections.words["ATOMS"].split()
     kinds = {name: _kind(name) for name in names}
     num_atoms = int(sections.text["NUMBER OF ATOMS"])
-    table = text_table(sections.text["ATOMS"], kinds, num_atoms) if num_atoms else None
+    if not num_atoms:
+        raise BrokenFrame("has no atoms")
+    table = text_table(sections.text["ATOMS"], kinds, num_atoms)
     if table is None:
         raise BrokenFrame(f"does not have {num_atoms} lines of {len(names)} values below 'ITEM: ATOMS'")
     ids = table.column("id").to_numpy() if "id" in names else None
