@@ -680,6 +680,8 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
         "per_atom_energy=-1.0",
         "E/N=-1.0",
         "energy_pa=-1.0",
+        "energy_per_atom_eV=-1.0",
+        "E_eV_atom=-1.0",
         "energy=-1.0 eV/ion",
         "energy=-1.0 eV/atom",
         "energy=-1.0 eV per atom, a=1",
@@ -692,6 +694,9 @@ def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     target = comment.partition("=")[0]
     reason = "unknown unit of energies, 'energy_unit=foe'" if "foe" in comment else "is an energy per atom"
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
+    if "atom" in target:
+        write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=[target]))
+        refused(lambda: OnDiskClusters(tmp_path / "a.h5", target), "a.h5: ", reason)
     write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
     assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]
 
