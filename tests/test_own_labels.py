@@ -609,6 +609,7 @@ STATED_FORCE_UNITS = {  # and the units of energy and length with which they agr
     'energy=-1 unit_of_forces="Ha/Bohr"': ("Hartree", "Bohr"),
     'energy=-1 length_unit=bohr forces_unit="hartree/bohr"': ("Hartree", "Angstrom"),
     "energy=-1 length_unit=bohr forces_unit=au energy_unit=Hartree": ("Hartree", "Angstrom"),
+    "energy=-1 length_unit=bohr forces_unit=eV/Å": ("eV", "Angstrom"),
     "energy=-1 forces_unit=foe": None,
 }
 
@@ -621,7 +622,8 @@ def test_units_of_forces_that_a_file_states(tmp_path, comment):
     for energy, length in [("eV", "Angstrom"), ("kcal/mol", "Angstrom"), ("Hartree", "Bohr"), ("Hartree", "Angstrom")]:
         call = partial(ClusterDataset, energy_unit=energy, length_unit=length, **arguments)
         if STATED_FORCE_UNITS[comment] == (energy, length):
-            assert call()[0].force[2, 2] > 0
+            force = call()[0].force[2, 2].item()
+            assert force == pytest.approx(1) if "eV/Å" in comment else force > 0
         elif "energy_unit" not in comment or energy == "Hartree":
             refused(call, "a.xyz, frame 0: states ", "but the forces are read in units of", "convert them")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--fragments", "keep"]

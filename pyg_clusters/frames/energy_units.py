@@ -15,7 +15,7 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import open_store, unit_of_label
-from pyg_clusters.frames.xyz_comment import FORCE_UNIT, LENGTHS, comment_for_ase
+from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase, length_in_unit
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -299,11 +299,10 @@ def check_stated_force_unit(file: Path, unit: float):
         for key, value in info.items():
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue
-            energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
-            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTHS.get(
-                of_length.strip().lower(), math.nan
-            )
-            if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length
+            energy, of_length = str(value).rpartition("/")[0] or str(value), length_in_unit(str(value))
+            length = 1.0 if of_length == 1 else length  # the reader converts the length unless it is Å
+            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / of_length
+            if not math.isclose(stated * length, unit, rel_tol=1e-3):
                 raise InputError(
                     f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "
                     f"{unit / length:.6g} eV/Å; convert them to the unit of the energies per Å"
