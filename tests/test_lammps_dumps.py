@@ -64,6 +64,17 @@ def test_the_column_of_elements_wins_or_the_dump_is_refused(tmp_path, topology):
         only_block(path)
 
 
+def test_elements_that_were_not_set(tmp_path, topology):
+    """LAMMPS writes C for all atoms unless dump_modify names their elements."""
+    carbon = lambda scale: dump([(n + 1, "C", *scale * POS[n]) for n in range(4)], "id element x y z")  # noqa: E731
+    (tmp_path / "a.dump").write_text(carbon(1))
+    with pytest.raises(InputError, match=r"frame 0: the atoms have types, but no elements; .* \(dump_modify element\)"):
+        only_block(tmp_path / "a.dump")
+    assert only_block(tmp_path / "a.dump", topology=topology).z.tolist() == [29, 29, 79, 47]
+    (tmp_path / "a.dump").write_text(carbon(1.4 / 2.6))
+    assert only_block(tmp_path / "a.dump").z.tolist() == [6] * 4
+
+
 def test_a_topology_with_ids_is_matched_by_them(tmp_path):
     order = [2, 0, 3, 1]
     frame = Atoms([SYMBOLS[n] for n in order], POS[order])
@@ -173,12 +184,13 @@ def test_broken_frames_are_named_and_the_others_used(tmp_path, topology):
     fewer, more = dump(rows()[:3], count=4), dump(rows(), count=3)
     twice = dump([*rows()[:3], rows()[0]])
     words = dump([(1, 1, "a", 0, 0), *rows()[1:]])
-    text = "\n".join([good, cut, good, fewer, good, more, good, twice, words, good, "ITEM: NONSENSE\n", good])
+    text = "\n".join([good, cut, good, fewer, good, more, good, twice, words, good, "ITEM: NONSENSE\n", good, dump([])])
     (tmp_path / "a.dump").write_text(text)
     block = only_block(tmp_path / "a.dump", topology=topology, on_bad="skip")
     reasons = [str(bad).partition("frame ")[2] for bad in block.unreadable]
     assert block.number.tolist() == [0, 2, 4, 6, 9, 11]
-    assert [reason.partition(":")[0] for reason in reasons] == ["1", "3", "5", "7", "8", "10"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["1", "3", "5", "7", "8", "10", "12"]
+    assert reasons[-1] == "12: has no atoms"
     assert "fewer than 4 lines" in reasons[0] and "more than 3 lines" in reasons[2] and "id occurs twice" in reasons[3]
     with pytest.raises(InputError, match="frame 1: has fewer than 4 lines"):
         list(Frames.open(tmp_path / "a.dump", topology=topology))

@@ -611,6 +611,7 @@ STATED_FORCE_UNITS = {  # and the units of energy and length with which they agr
     'energy=-1 unit_of_forces="Ha/Bohr"': ("Hartree", "Bohr"),
     'energy=-1 length_unit=bohr forces_unit="hartree/bohr"': ("Hartree", "Angstrom"),
     "energy=-1 length_unit=bohr forces_unit=au energy_unit=Hartree": ("Hartree", "Angstrom"),
+    "energy=-1 length_unit=bohr forces_unit=eV/Å": ("eV", "Angstrom"),
     "energy=-1 forces_unit=foe": None,
 }
 
@@ -623,7 +624,8 @@ def test_units_of_forces_that_a_file_states(tmp_path, comment):
     for energy, length in [("eV", "Angstrom"), ("kcal/mol", "Angstrom"), ("Hartree", "Bohr"), ("Hartree", "Angstrom")]:
         call = partial(ClusterDataset, energy_unit=energy, length_unit=length, **arguments)
         if STATED_FORCE_UNITS[comment] == (energy, length):
-            assert call()[0].force[2, 2] > 0
+            force = call()[0].force[2, 2].item()
+            assert force == pytest.approx(1) if "eV/Å" in comment else force > 0
         elif "energy_unit" not in comment or energy == "Hartree":
             refused(call, "a.xyz, frame 0: states ", "but the forces are read in units of", "convert them")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--fragments", "keep"]
@@ -682,6 +684,8 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
         "per_atom_energy=-1.0",
         "E/N=-1.0",
         "energy_pa=-1.0",
+        "energy_per_atom_eV=-1.0",
+        "E_eV_atom=-1.0",
         "energy=-1.0 eV/ion",
         "energy_per_atom_eV=-1.0",
         "energy=-1.0 eV/atom",
@@ -695,6 +699,9 @@ def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     target = comment.partition("=")[0]
     reason = "unknown unit of energies, 'energy_unit=foe'" if "foe" in comment else "is an energy per atom"
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
+    if "atom" in target:
+        write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=[target]))
+        refused(lambda: OnDiskClusters(tmp_path / "a.h5", target), "a.h5: ", reason)
     write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
     assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]
 

@@ -13,7 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.electronic_state import CHARGE_NAMES
-from pyg_clusters.frames.energy_units import PER_ATOM, known_unit, unit_in_name
+from pyg_clusters.frames.energy_units import is_per_atom, known_unit, unit_in_name
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
@@ -151,7 +151,7 @@ class LabelTable:
             if all(cell.isdigit() for cell in cells):
                 indices["file"], indices["frame"] = None, indices["file"]
         match = stated[energy]
-        if PER_ATOM.fullmatch(plain[energy]) or (match and PER_ATOM.fullmatch(match[2])):
+        if is_per_atom(plain[energy]) or (match and is_per_atom(match[2])):
             raise InputError(
                 f"{self.path}: {names[energy]!r} is an energy per atom; give the total energy of the cluster"
             )
@@ -178,7 +178,7 @@ class LabelTable:
                 continue
             for word in re.split(r"[\s,;:()\[\]]+", SPACED_PER_ATOM.sub(r"\1/atom", text)):
                 known = None if word in ("Au", "AU", "atomic") else known_unit(word)
-                if known is None and not PER_ATOM.fullmatch(word):
+                if known is None and not is_per_atom(word):
                     continue
                 if known is None or not math.isclose(ENERGY_UNITS[known], self.unit, rel_tol=1e-6):
                     read = f"the energies are read as totals in units of {self.unit:.6g} eV"

@@ -15,9 +15,9 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import open_store, unit_of_label
-from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase
+from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase, length_in_unit
 from pyg_clusters.frames.xyz_reader import text_frames
-from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES, unit_of
+from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
 """Matches names under which frames state the unit of their energies."""
@@ -28,6 +28,19 @@ EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern
 BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
 """Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
 
+PER_ATOM: re.Pattern[str] = re.compile(
+    "|".join(
+        (
+            r"(?:.*[a-z)\]])?[_ -]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?",  # energy_per_atom, E/N
+            r"per_?atom_.*",
+            r"(?:.*[_ (\[-])?(?:m?ev|ha|hartree|ry|kcal_mol|kj_mol)[_ ]?(?:atom|at)[)\]]?",  # energy_eV_atom
+            r"(?:.*[_ ])?e(?:nergy|tot)?_?pa",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""Matches names and units of energies per atom, see :func:`is_per_atom`."""
+
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
@@ -37,13 +50,6 @@ SPELLINGS: Mapping[str, str] = {
     **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
 }
 """Names of units by their spellings in files, in lower case."""
-
-PER_ATOM: re.Pattern[str] = re.compile(
-    r"((?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?|per_?atom_.*|e(?:nergy|tot)?_?pa)"
-    rf"(?:[_ (\[/-]+(?:in_)?(?:{'|'.join(map(re.escape, SPELLINGS))})[)\]]?)?",
-    re.IGNORECASE,
-)
-"""Matches names and units of energies per atom, such as ``energy_per_atom``, ``E/atom (eV)`` or ``eV/atom``."""
 
 ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
 """Names of the energies that this package calculates, in eV."""
@@ -119,7 +125,8 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
 
 
 def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
-    if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
+    own = target if is_per_atom(target) else unit_in_name(target)
+    if own is not None:  # the unit of the store is that of the other energies
         return _unit(str(file), target, own)
     with open_store(file) as store:
         name = unit_of_label(store, target)
@@ -183,7 +190,7 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
             else:
                 units[word] = word
         before = key
-    if PER_ATOM.fullmatch(target):
+    if is_per_atom(target):
         units[target] = target
     elif unit := unit_in_name(target):
         units[target] = unit
@@ -219,10 +226,27 @@ def unit_in_name(name: str) -> str | None:
         >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
         ['Ha', 'Hartree', None, None]
     """
+    return _name_and_unit(name)[1]
+
+
+def is_per_atom(name: str) -> bool:
+    """Whether a name of an energy, or a unit, is per atom.
+
+    Example:
+        >>> [is_per_atom(name) for name in ("E/N", "eV/atom", "energy_per_atom_eV", "energy_eV")]
+        [True, True, True, False]
+    """
+    return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
+
+
+def _name_and_unit(name: str) -> tuple[str, str | None]:
+    """Name of an energy without the unit at its end, and this unit."""
     name = PER_MOL.sub("/mol", name)
-    ends = (name[match.end() :].strip(PUNCTUATION) for match in BEFORE_UNIT.finditer(name))
-    units = (known_unit(end) for end in ends if end != "Au" and end.lower() != "atomic")  # E_Au is that of gold
-    return next((unit for unit in units if unit is not None), None)
+    for match in BEFORE_UNIT.finditer(name):
+        end = name[match.end() :].strip(PUNCTUATION)
+        if end != "Au" and end.lower() != "atomic" and (unit := known_unit(end)):  # E_Au is that of gold
+            return name[: match.start()], unit
+    return name, None
 
 
 def known_unit(name: str) -> str | None:
@@ -238,11 +262,11 @@ def known_unit(name: str) -> str | None:
 
 def _is_energy(name: str) -> bool:
     """Whether a text is a unit of energies, or of energies per atom."""
-    return known_unit(name) is not None or PER_ATOM.fullmatch(name) is not None
+    return known_unit(name) is not None or is_per_atom(name)
 
 
 def _unit(where: str, text: str, name: str) -> StatedUnit:
-    if PER_ATOM.fullmatch(name):
+    if is_per_atom(name):
         raise InputError(f"{where}: {text!r} is an energy per atom; give the total energy of the cluster instead")
     known = known_unit(name)
     if known is None:
@@ -275,11 +299,10 @@ def check_stated_force_unit(file: Path, unit: float):
         for key, value in info.items():
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue
-            energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
-            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / LENGTH_NAMES.get(
-                of_length.strip().lower(), math.nan
-            )
-            if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length
+            energy, of_length = str(value).rpartition("/")[0] or str(value), length_in_unit(str(value))
+            length = 1.0 if of_length == 1 else length  # the reader converts the length unless it is Å
+            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / of_length
+            if not math.isclose(stated * length, unit, rel_tol=1e-3):
                 raise InputError(
                     f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "
                     f"{unit / length:.6g} eV/Å; convert them to the unit of the energies per Å"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow
+import torch
 from ase import Atoms
 from ase.calculators.lammps import convert
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -16,6 +17,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, Topology, UnrecoverableFrame, cut_frame
 from pyg_clusters.frames.opening import check_num_atoms
 from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_table, unknown_label, warn_of_unended
+from pyg_clusters.pairs import nearest_distances
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
@@ -28,6 +30,8 @@ COORDINATES: Mapping[tuple[str, str, str], bool] = {
 }
 """Whether columns of positions are fractions of the box, in order of preference."""
 
+
+LONGEST_CARBON_BOND: float = 1.8  # in Å; no carbon is bound at distances of metals
 
 LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
 """Number of lines of each section other than ``ATOMS``."""
@@ -172,7 +176,9 @@ def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:
     names = sections.words["ATOMS"].split()
     kinds = {name: _kind(name) for name in names}
     num_atoms = int(sections.text["NUMBER OF ATOMS"])
-    table = text_table(sections.text["ATOMS"], kinds, num_atoms) if num_atoms else None
+    if not num_atoms:
+        raise BrokenFrame("has no atoms")
+    table = text_table(sections.text["ATOMS"], kinds, num_atoms)
     if table is None:
         raise BrokenFrame(f"does not have {num_atoms} lines of {len(names)} values below 'ITEM: ATOMS'")
     ids = table.column("id").to_numpy() if "id" in names else None
@@ -181,11 +187,12 @@ def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:
             raise BrokenFrame("an atom id occurs twice")
         table = table.take(pyarrow.array(np.argsort(ids, kind="stable")))
         ids = np.sort(ids)
-    numbers = _elements(dump, index, table, ids)
     cell, origin, pbc = _box(sections)
     cell, origin = (convert(part, "distance", dump.units, "ASE") for part in (cell, origin))
+    pos = _positions(dump, table, cell, origin)
+    numbers = _elements(dump, index, table, ids, pos)
     stated = {} if dump.topology is None else dump.topology.info
-    atoms = Atoms(numbers, positions=_positions(dump, table, cell, origin), cell=cell, pbc=pbc, info=stated)
+    atoms = Atoms(numbers, positions=pos, cell=cell, pbc=pbc, info=stated)
     _add_values(dump, atoms, table, sections)
     return atoms
 
@@ -196,11 +203,12 @@ def _kind(name: str) -> str:
     return "I" if name in ("id", "mol", "ix", "iy", "iz") else "R"
 
 
-def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | None) -> np.ndarray:
-    """Atomic numbers of the atoms in the order of the table."""
+def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | None, pos: np.ndarray) -> np.ndarray:
+    """Atomic numbers of the atoms in the order of the table, at positions ``pos`` in Å."""
     where = f"{dump.path}, frame {index}"
     topology = _topology_numbers(dump, where, table.num_rows, ids)
-    if "element" not in table.column_names:
+    labels = [str(label) for label in table.column("element").to_pylist()] if "element" in table.column_names else []
+    if not labels or _are_unset(labels, pos):
         if topology is None:
             raise InputError(
                 f"{where}: the atoms have types, but no elements; give --topology FILE (for predict and convert; "
@@ -209,7 +217,6 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
             )
         _check_types(dump, where, table, topology)
         return topology
-    labels = [str(label) for label in table.column("element").to_pylist()]
     numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         raise BrokenFrame(unknown_label(labels[numbers.index(None)]))
@@ -223,6 +230,13 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
             "topology, or with one that has the same atoms in the order of their ids"
         )
     return found
+
+
+def _are_unset(labels: list[str], pos: np.ndarray) -> bool:
+    """Whether all elements are C, as LAMMPS writes without ``dump_modify element``, but too far apart for carbon."""
+    if len(labels) < 2 or set(labels) != {"C"} or not np.isfinite(pos).all():
+        return False
+    return float(nearest_distances(torch.from_numpy(pos)).median()) > LONGEST_CARBON_BOND
 
 
 def _check_types(dump: Dump, where: str, table: pyarrow.Table, numbers: np.ndarray):

@@ -20,6 +20,7 @@ from pyg_clusters.frames.xyz_comment import (
     check_in_angstrom,
     comment_for_ase,
     decoded,
+    length_in_unit,
     may_name_a_unit,
 )
 
@@ -50,7 +51,8 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
     """Convert a frame by ASE, with elements from the labels of atoms, or return its fault.
 
     Positions, the cell, and values per atom with "force" in their name are converted from the unit of length that the
-    frame states to Å. A frame that states none is returned as it is; ``length`` is the unit in Å that the user states.
+    frame states to Å, unless it states that forces are per Å. A frame that states none is returned as it is; ``length``
+    is the unit in Å that the user states.
     """
     try:
         comment = comment_for_ase(frame.comment)
@@ -72,21 +74,23 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms.set_cell(comment.cell)
         atoms.pbc = True
     if comment.length is not None:
-        convert_to_angstrom(atoms, comment.length)
-        for key in [key for key in atoms.info if FORCE_UNIT.fullmatch(f"{key}=x")]:
+        of_forces = [key for key in atoms.info if FORCE_UNIT.fullmatch(f"{key}=x")]
+        converted = all(length_in_unit(str(atoms.info[key])) != 1 for key in of_forces)
+        convert_to_angstrom(atoms, comment.length, forces=converted)
+        for key in of_forces if converted else ():
             unit = str(atoms.info[key])
             atoms.info[key] = f"{unit.rpartition('/')[0] or unit}/Å"
     return atoms
 
 
-def convert_to_angstrom(atoms: Atoms, length: float):
+def convert_to_angstrom(atoms: Atoms, length: float, *, forces: bool = True):
     """Convert positions, cell and forces of a frame from a unit of ``length`` in Å; the unit of energies stays."""
     atoms.set_cell(atoms.cell * length)
     atoms.positions *= length
     results = {} if atoms.calc is None else atoms.calc.results
-    for values in (atoms.arrays, results):
-        forces = [key for key in values if "force" in key.lower() and np.asarray(values[key]).dtype.kind == "f"]
-        values |= {key: values[key] / length for key in forces}
+    for values in (atoms.arrays, results) if forces else ():
+        names = [key for key in values if "force" in key.lower() and np.asarray(values[key]).dtype.kind == "f"]
+        values |= {key: values[key] / length for key in names}
     if atoms.calc is not None:
         atoms.calc.atoms = atoms.copy()  # the positions of its results
 
