@@ -518,7 +518,8 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys, monkeypatch):
         labelled[0] = str(tmp_path / names)
         assert main(["evaluate", str(run), *labelled, "--coverage", "0.6", "--overwrite"]) == 0
         assert json.loads((tmp_path / "errors.json").read_text())["intervals"]["num_groups"] == count
-    assert len(reads) == 3  # the groups are read together with the frames
+        assert len(reads) == (1 if names == "groups.extxyz" else 2)  # groups are read together with the frames
+        reads.clear()
     monkeypatch.undo()
     predicted = tmp_path / "p.csv"
     arguments = ["predict", str(run), str(tmp_path / "nmr.extxyz"), "--out", str(predicted), "--coverage", "0.6"]

@@ -135,9 +135,8 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
     force_name, remarks = options.forces or run.forces, []
     try:
         blocks = _read(options, target, force_name, units)
-        for frame in (frame for block in blocks for frame in block.unreadable):
-            if isinstance(frame, UnlabelledFrame) and frame.key == force_name and options.forces is None:
-                raise MissingProperty(str(frame))
+        if options.forces is None and (frame := _lacks(blocks, force_name)):
+            raise MissingProperty(str(frame))
     except MissingProperty as error:
         if options.forces is not None or run.forces is None:
             raise
@@ -163,19 +162,33 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
 def _read(
     options: EvaluateOptions, target: str, forces: str | None, units: Mapping[str, float] | None
 ) -> list[FrameBlock]:
-    """Frames with their labels, energies in ``units`` by file or shieldings, and with the forces of this name."""
+    """Frames with their labels, energies in ``units`` by file or shieldings, and with the forces of this name.
+
+    For a coverage they also have the value ``group``, if all frames have one.
+    """
     for file, unit in units.items() if units and forces else ():
         check_stated_force_unit(Path(file), unit)
-    blocks = read_blocks(
+    read = partial(
+        read_blocks,
         options.frames,
-        properties=[] if units is None else [target],
         atom_properties=[name for name in (target if units is None else None, forces) if name],
-        with_atoms=options.coverage is not None,  # for their groups
         on_bad=options.on_bad,
         on_missing=options.on_bad,
         fragments=options.fragments,
     )
-    return list(blocks)
+    names = [] if units is None else [target]
+    if options.coverage is not None:
+        with suppress(MissingProperty):
+            blocks = list(read(properties=[*names, "group"]))
+            if not _lacks(blocks, "group"):
+                return blocks
+    return list(read(properties=names))
+
+
+def _lacks(blocks: list[FrameBlock], name: str | None) -> UnlabelledFrame | None:
+    """First frame that was left out because it has no value of this name."""
+    left_out = (frame for block in blocks for frame in block.unreadable if isinstance(frame, UnlabelledFrame))
+    return next((frame for frame in left_out if frame.key == name), None)
 
 
 def _compare(
@@ -223,9 +236,10 @@ def _groups(blocks: list[FrameBlock]) -> np.ndarray:
     It is the value ``group`` if all frames have one, as in a training set; else the file if there are several, and each
     frame is a group if there is only one.
     """
-    groups = [group_label(atoms.info.get("group")) for block in blocks for atoms in block.atoms or ()]
-    if None not in groups:
-        return np.array(groups, dtype=object)
+    if all("group" in block.properties for block in blocks):
+        groups = [group_label(value) for block in blocks for value in block.properties["group"]]
+        if None not in groups:
+            return np.array(groups, dtype=object)
     files = np.concatenate([np.full(len(block), block.file, dtype=object) for block in blocks])
     return files if len(set(files)) > 1 else np.arange(len(files))
 

@@ -17,6 +17,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.training_domain import domain_of
+from pyg_clusters.terminal import count_of
 from pyg_clusters.units import KCAL_PER_MOL
 
 CALIBRATION = "calibration.json"  # the calibration in the folder of a run
@@ -66,7 +67,8 @@ def conformal_quantile(scores: ArrayLike, coverage: float, groups: ArrayLike | N
         number = len(counts)
         raise InputError(
             f"coverage {coverage:g} needs {int(np.ceil(coverage / (1 - coverage) - 1e-6))} independent groups of "
-            f"clusters to calibrate with, there are {number}; ask for at most {number / (number + 1):.3f}"
+            f"clusters to calibrate with, there {'is' if number == 1 else 'are'} {number}; ask for at most "
+            f"{number / (number + 1):.3f}"
         )
     return float(scores[order[index]])
 
@@ -112,9 +114,9 @@ class Calibration:
 
     def __str__(self) -> str:
         number, energies = len(set(self.groups)), self.notes["unit"] == "eV"
-        targets, unit, factor = ("clusters", "kcal/mol", KCAL_PER_MOL) if energies else ("atoms", "ppm", 1.0)
-        highest = number / (number + 1)
-        lines = [f"{len(self.scores)} held-out {targets} in {number} groups: coverage up to {highest:.3f}"]
+        target, unit, factor = ("cluster", "kcal/mol", KCAL_PER_MOL) if energies else ("atom", "ppm", 1.0)
+        highest, scores = number / (number + 1), count_of(len(self.scores), f"held-out {target}")
+        lines = [f"{scores} in {count_of(number, 'group')}: coverage up to {highest:.3f}"]
         size = self.notes.get("size", 1)
         condition = f" for {size} atoms" if energies else ""
         spread = ", and more with the spread" if self.spread != "none" else ""
