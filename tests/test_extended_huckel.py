@@ -125,10 +125,14 @@ def test_batches_of_several_sizes_equal_single_clusters():
 
 
 def test_repeated_and_changed_positions():
-    """The latest result is kept; a change of the positions in place is noticed."""
+    """The latest result is kept; a change of the positions or of the result in place does not affect later calls."""
     pos = sodium(9)
     first = features(pos)
-    assert features(pos.clone()) is first
+    latest = ExtendedHuckel._latest
+    repeated = features(pos.clone())
+    assert ExtendedHuckel._latest is latest
+    repeated.zero_()
+    assert torch.equal(features(pos), first)
     pos[0, 0] += 0.3
     changed = features(pos)
     assert not torch.allclose(changed, first)
@@ -154,6 +158,31 @@ def test_paramagnetic_part_follows_the_shieldings_of_dft(clusters):
 def test_other_elements_are_refused():
     with pytest.raises(InputError, match="for Na only, not for K"):
         ExtendedHuckel()(torch.tensor([11, 19]), torch.eye(3)[:2] * 4, torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 3.6])
+def test_features_of_invalid_clusters_are_nan(wrong):
+    """An atom without a valid position, or at that of another one; the other cluster of the batch is not affected."""
+    valid, invalid = sodium(4), torch.tensor([[0.0, 0.0, 3.6], [0.0, 0.0, wrong]], dtype=torch.float64)
+    batch = torch.arange(2).repeat_interleave(torch.tensor([8, 2]))
+    x = ExtendedHuckel()(torch.full((10,), 11), torch.cat([valid, invalid]), batch)
+    torch.testing.assert_close(x[:8], features(valid))
+    assert x[8:].isnan().all()
+
+
+def test_tracing_is_refused():
+    """It would record the features of the example as constants."""
+    example = torch.tensor([11, 11]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.6]]), torch.tensor([0, 0])
+    with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+        torch.jit.trace(ExtendedHuckel(), example)
+    with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+        torch.export.export(ExtendedHuckel(), example)
+
+
+def test_node_schnet_in_single_precision_accepts_positions_in_double():
+    model = NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True).eval()
+    z, pos = torch.full((8,), 11), sodium(4)
+    torch.testing.assert_close(model.raw(z, pos), model.raw(z, pos.float()), atol=1e-4, rtol=1e-4, check_dtype=False)
 
 
 def test_node_schnet_with_these_features_fulfils_the_contract():

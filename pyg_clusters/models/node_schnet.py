@@ -153,7 +153,7 @@ class NodeSchNet(nn.Module):
         if self.extended_huckel:
             if pos is None:
                 raise ValueError("NodeSchNet with extended_huckel needs positions")
-            h = h + self.huckel_embedding(self.huckel_scale(self.huckel(z, pos, batch)))
+            h = h + self.huckel_embedding(self.huckel_scale(self.huckel(z, pos, batch).to(h.dtype)))
         for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))

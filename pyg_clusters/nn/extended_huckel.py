@@ -9,7 +9,8 @@ from ase.units import Bohr
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.geometry import batch_to_ptr, is_traced
+from pyg_clusters.positions import usable_positions
 
 SODIUM: int = 11
 
@@ -60,12 +61,14 @@ class ExtendedHuckel(nn.Module):
           T^A_{ab} = -\sum_{pq} \frac{f_p - f_q}{\varepsilon_q - \varepsilon_p}\,
           L^A_{a,pq} \sum_B L^B_{b,pq}, \qquad L^A_{x,pq} = c^A_{yp} c^A_{zq} - c^A_{zp} c^A_{yq}
 
+      with the occupation f (0 to 1) of each level;
+
     - the numbers of 3s and 3p states near the Fermi level, each with the weight :math:`4 g (1 - g)` for an occupation
       g at kT = 0.25 eV.
 
     They are invariant to rotation and reflection, and depend on the whole cluster. The cost grows with the cube of the
     number of atoms (about 10 ms for Na40 on one core). Gradients with respect to positions are not finite if levels are
-    degenerate.
+    degenerate. The features of a cluster with coinciding atoms or positions that are not finite are NaN.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster indices ``batch
@@ -90,17 +93,21 @@ class ExtendedHuckel(nn.Module):
 
         Raises:
             InputError: If there are other elements than sodium.
+            NotImplementedError: In torch.export and torch.jit.trace.
         """
+        if is_traced():
+            raise NotImplementedError("extended Hückel features cannot be exported or traced")
         if bool((z != SODIUM).any()):
             others = ", ".join(chemical_symbols[number] for number in z[z != SODIUM].unique().tolist())
             raise InputError(f"the extended Hückel method has parameters for Na only, not for {others}")
+        pos, defect = usable_positions(pos, batch)
         if pos.requires_grad and torch.is_grad_enabled():
-            return self._features(pos, batch)
+            return self._features(pos, batch) + defect[:, None]
         latest = ExtendedHuckel._latest
         if latest is None or not (_same(latest[0], pos) and _same(latest[1], batch)):
             with torch.inference_mode(False), torch.no_grad():  # a later call may be one of training
                 latest = ExtendedHuckel._latest = pos.clone(), batch.clone(), self._features(pos, batch)
-        return latest[2]
+        return latest[2] + defect[:, None]
 
     def _features(self, pos: Tensor, batch: Tensor) -> Tensor:
         ptr = batch_to_ptr(batch)
