@@ -94,6 +94,18 @@ def test_populations_sum_to_the_electrons(clusters):
     torch.testing.assert_close(electrons, clusters.ptr.diff().double())
 
 
+@pytest.mark.parametrize("charge", [-1, 1])
+def test_charge_is_that_of_the_training_set(charge):
+    z, pos, batch = torch.full((8,), 11), sodium(4), torch.zeros(8, dtype=torch.long)
+    neutral = ExtendedHuckel()(z, pos, batch)
+    x = ExtendedHuckel()(z, pos, batch, charge=charge)
+    assert float((x - neutral)[:, [S_POPULATION, P_POPULATION]].sum()) == pytest.approx(-charge)
+    model = NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True).double().eval()
+    before = model.raw(z, pos).detach()
+    model.domain.set_electronic_state(charge, any_spin=False)
+    assert float((model.raw(z, pos).detach() - before).abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("num", [7, 8])
 def test_features_do_not_depend_on_orientation_and_order(num):
     pos = sodium(2, num)

@@ -40,7 +40,8 @@ class NodeSchNet(nn.Module):
 
     With ``extended_huckel``, which is not in the paper, a linear map of the standardised features of
     :class:`~pyg_clusters.nn.ExtendedHuckel` is added to the embedding of each atom. They describe the electronic
-    structure of the whole cluster, on which shieldings depend, and roughly halve the errors. Sodium only.
+    structure of the whole cluster (with the charge of the training set), on which shieldings depend, and roughly halve
+    the errors. Sodium only.
 
     Args:
         hidden_channels (int): Number of features of an atom.
@@ -153,7 +154,8 @@ class NodeSchNet(nn.Module):
         if self.extended_huckel:
             if pos is None:
                 raise ValueError("NodeSchNet with extended_huckel needs positions")
-            h = h + self.huckel_embedding(self.huckel_scale(self.huckel(z, pos, batch).to(h.dtype)))
+            x = self.huckel(z, pos, batch, charge=self.domain.electronic_state[0]).to(h.dtype)  # [num_atoms, 12]
+            h = h + self.huckel_embedding(self.huckel_scale(x))
         for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))
