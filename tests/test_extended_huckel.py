@@ -1,5 +1,7 @@
 """Features of atoms from an extended Hückel calculation."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -185,10 +187,12 @@ def test_features_of_invalid_clusters_are_nan(wrong):
 def test_tracing_is_refused():
     """It would record the features of the example as constants."""
     example = torch.tensor([11, 11]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.6]]), torch.tensor([0, 0])
-    with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
-        torch.jit.trace(ExtendedHuckel(), example)
-    with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
-        torch.export.export(ExtendedHuckel(), example)
+    for module in (ExtendedHuckel(), NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True)):
+        with warnings.catch_warnings(), pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            torch.jit.trace(module, example)
+        with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+            torch.export.export(module, example)
 
 
 def test_node_schnet_in_single_precision_accepts_positions_in_double():

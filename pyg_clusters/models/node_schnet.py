@@ -154,7 +154,7 @@ class NodeSchNet(nn.Module):
         if self.extended_huckel:
             if pos is None:
                 raise ValueError("NodeSchNet with extended_huckel needs positions")
-            x = self.huckel(z, pos, batch, charge=self.domain.electronic_state[0]).to(h.dtype)  # [num_atoms, 12]
+            x = self.huckel(z, pos, batch, charge=self.domain.state[0]).to(h.dtype)  # [num_atoms, 12]
             h = h + self.huckel_embedding(self.huckel_scale(x))
         for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]

@@ -89,7 +89,7 @@ class ExtendedHuckel(nn.Module):
     """Positions, cluster indices, charge and features of the latest call, which other members of an ensemble repeat."""
 
     @torch.compiler.disable
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, charge: int = 0) -> Tensor:
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, charge: int | Tensor = 0) -> Tensor:
         """Features of the atoms, in the type of the positions.
 
         Raises:
@@ -98,6 +98,7 @@ class ExtendedHuckel(nn.Module):
         """
         if is_traced():
             raise NotImplementedError("extended Hückel features cannot be exported or traced")
+        charge = int(charge)
         if bool((z != SODIUM).any()):
             others = ", ".join(chemical_symbols[number] for number in z[z != SODIUM].unique().tolist())
             raise InputError(f"the extended Hückel method has parameters for Na only, not for {others}")
