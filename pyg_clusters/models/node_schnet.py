@@ -129,7 +129,8 @@ class NodeSchNet(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``, below 100.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if edges and distances are given.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if edges and distances are given, except with
+                ``extended_huckel``.
             batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed.
             edge_weight: Distances of the pairs ``[num_edges]`` in Å; computed from the positions if not given.
