@@ -1,5 +1,7 @@
 """Features of atoms from an extended Hückel calculation."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -94,6 +96,18 @@ def test_populations_sum_to_the_electrons(clusters):
     torch.testing.assert_close(electrons, clusters.ptr.diff().double())
 
 
+@pytest.mark.parametrize("charge", [-1, 1])
+def test_charge_is_that_of_the_training_set(charge):
+    z, pos, batch = torch.full((8,), 11), sodium(4), torch.zeros(8, dtype=torch.long)
+    neutral = ExtendedHuckel()(z, pos, batch)
+    x = ExtendedHuckel()(z, pos, batch, charge=charge)
+    assert float((x - neutral)[:, [S_POPULATION, P_POPULATION]].sum()) == pytest.approx(-charge)
+    model = NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True).double().eval()
+    before = model.raw(z, pos).detach()
+    model.domain.set_electronic_state(charge, any_spin=False)
+    assert float((model.raw(z, pos).detach() - before).abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("num", [7, 8])
 def test_features_do_not_depend_on_orientation_and_order(num):
     pos = sodium(2, num)
@@ -125,10 +139,14 @@ def test_batches_of_several_sizes_equal_single_clusters():
 
 
 def test_repeated_and_changed_positions():
-    """The latest result is kept; a change of the positions in place is noticed."""
+    """The latest result is kept; a change of the positions or of the result in place does not affect later calls."""
     pos = sodium(9)
     first = features(pos)
-    assert features(pos.clone()) is first
+    latest = ExtendedHuckel._latest
+    repeated = features(pos.clone())
+    assert ExtendedHuckel._latest is latest
+    repeated.zero_()
+    assert torch.equal(features(pos), first)
     pos[0, 0] += 0.3
     changed = features(pos)
     assert not torch.allclose(changed, first)
@@ -154,6 +172,33 @@ def test_paramagnetic_part_follows_the_shieldings_of_dft(clusters):
 def test_other_elements_are_refused():
     with pytest.raises(InputError, match="for Na only, not for K"):
         ExtendedHuckel()(torch.tensor([11, 19]), torch.eye(3)[:2] * 4, torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 3.6])
+def test_features_of_invalid_clusters_are_nan(wrong):
+    """An atom without a valid position, or at that of another one; the other cluster of the batch is not affected."""
+    valid, invalid = sodium(4), torch.tensor([[0.0, 0.0, 3.6], [0.0, 0.0, wrong]], dtype=torch.float64)
+    batch = torch.arange(2).repeat_interleave(torch.tensor([8, 2]))
+    x = ExtendedHuckel()(torch.full((10,), 11), torch.cat([valid, invalid]), batch)
+    torch.testing.assert_close(x[:8], features(valid))
+    assert x[8:].isnan().all()
+
+
+def test_tracing_is_refused():
+    """It would record the features of the example as constants."""
+    example = torch.tensor([11, 11]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.6]]), torch.tensor([0, 0])
+    for module in (ExtendedHuckel(), NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True)):
+        with warnings.catch_warnings(), pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            torch.jit.trace(module, example)
+        with pytest.raises(NotImplementedError, match="cannot be exported or traced"):
+            torch.export.export(module, example)
+
+
+def test_node_schnet_in_single_precision_accepts_positions_in_double():
+    model = NodeSchNet(hidden_channels=16, num_filters=16, extended_huckel=True).eval()
+    z, pos = torch.full((8,), 11), sodium(4)
+    torch.testing.assert_close(model.raw(z, pos), model.raw(z, pos.float()), atol=1e-4, rtol=1e-4, check_dtype=False)
 
 
 def test_node_schnet_with_these_features_fulfils_the_contract():

@@ -40,7 +40,8 @@ class NodeSchNet(nn.Module):
 
     With ``extended_huckel``, which is not in the paper, a linear map of the standardised features of
     :class:`~pyg_clusters.nn.ExtendedHuckel` is added to the embedding of each atom. They describe the electronic
-    structure of the whole cluster, on which shieldings depend, and roughly halve the errors. Sodium only.
+    structure of the whole cluster (with the charge of the training set), on which shieldings depend, and roughly halve
+    the errors. Sodium only.
 
     Args:
         hidden_channels (int): Number of features of an atom.
@@ -128,7 +129,8 @@ class NodeSchNet(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``, below 100.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if edges and distances are given.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if edges and distances are given, except with
+                ``extended_huckel``.
             batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed.
             edge_weight: Distances of the pairs ``[num_edges]`` in Å; computed from the positions if not given.
@@ -153,7 +155,8 @@ class NodeSchNet(nn.Module):
         if self.extended_huckel:
             if pos is None:
                 raise ValueError("NodeSchNet with extended_huckel needs positions")
-            h = h + self.huckel_embedding(self.huckel_scale(self.huckel(z, pos, batch)))
+            x = self.huckel(z, pos, batch, charge=self.domain.state[0]).to(h.dtype)  # [num_atoms, 12]
+            h = h + self.huckel_embedding(self.huckel_scale(x))
         for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))

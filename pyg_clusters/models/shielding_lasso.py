@@ -46,7 +46,7 @@ class ShieldingLasso(nn.Module):
     numbers are computed from the positions, without any electronic-structure calculation. Populations come from the
     same DFT calculation as the shieldings (:attr:`needs_dft`): a model with populations shows what shieldings depend
     on, and saves only the response calculation. The features of an extended Hückel calculation
-    (:class:`~pyg_clusters.nn.ExtendedHuckel`; not in the paper, sodium only) need no DFT.
+    (:class:`~pyg_clusters.nn.ExtendedHuckel`; not in the paper, neutral sodium clusters only) need no DFT.
 
     Args:
         variables (str): ``"coordination"``, ``"populations"``, ``"both"`` or ``"huckel"``.

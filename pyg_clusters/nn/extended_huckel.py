@@ -9,7 +9,8 @@ from ase.units import Bohr
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.geometry import batch_to_ptr, is_traced
+from pyg_clusters.positions import usable_positions
 
 SODIUM: int = 11
 
@@ -42,11 +43,12 @@ VALUES_AT_ONCE: int = 2_000_000  # maximum size of the matrices of the clusters 
 
 
 class ExtendedHuckel(nn.Module):
-    r"""Features of the atoms of neutral sodium clusters from an extended Hückel calculation.
+    r"""Features of the atoms of sodium clusters from an extended Hückel calculation.
 
-    The basis is 3s and 3p on each atom, with one electron per atom. Diagonal elements of the Hamiltonian are atomic
-    energies, the others :math:`H_{\mu\nu} = 1.75\, S_{\mu\nu} (H_{\mu\mu} + H_{\nu\nu}) / 2` (Hoffmann 1963, `doi
-    10.1063/1.1734456 <https://doi.org/10.1063/1.1734456>`_). No parameter is fitted to shieldings.
+    The basis is 3s and 3p on each atom, with one electron per atom minus the charge, and the lowest spin. Diagonal
+    elements of the Hamiltonian are atomic energies, the others :math:`H_{\mu\nu} = 1.75\, S_{\mu\nu} (H_{\mu\mu} +
+    H_{\nu\nu}) / 2` (Hoffmann 1963, `doi 10.1063/1.1734456 <https://doi.org/10.1063/1.1734456>`_). No parameter is
+    fitted to shieldings.
 
     The features of atom A are
 
@@ -60,16 +62,18 @@ class ExtendedHuckel(nn.Module):
           T^A_{ab} = -\sum_{pq} \frac{f_p - f_q}{\varepsilon_q - \varepsilon_p}\,
           L^A_{a,pq} \sum_B L^B_{b,pq}, \qquad L^A_{x,pq} = c^A_{yp} c^A_{zq} - c^A_{zp} c^A_{yq}
 
+      with the occupation f (0 to 1) of each level;
+
     - the numbers of 3s and 3p states near the Fermi level, each with the weight :math:`4 g (1 - g)` for an occupation
       g at kT = 0.25 eV.
 
     They are invariant to rotation and reflection, and depend on the whole cluster. The cost grows with the cube of the
     number of atoms (about 10 ms for Na40 on one core). Gradients with respect to positions are not finite if levels are
-    degenerate.
+    degenerate. The features of a cluster with coinciding atoms or positions that are not finite are NaN.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster indices ``batch
-          [num_atoms]`` (sorted)
+          [num_atoms]`` (sorted), ``charge`` of each cluster in e
         - **output:** ``[num_atoms, 12]``
 
     Example:
@@ -81,38 +85,44 @@ class ExtendedHuckel(nn.Module):
 
     num_features: int = 12
 
-    _latest: ClassVar[tuple[Tensor, Tensor, Tensor] | None] = None
-    """Positions, cluster indices and features of the latest call, which the other members of an ensemble repeat."""
+    _latest: ClassVar[tuple[Tensor, Tensor, int, Tensor] | None] = None
+    """Positions, cluster indices, charge and features of the latest call, which other members of an ensemble repeat."""
 
     @torch.compiler.disable
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, charge: int | Tensor = 0) -> Tensor:
         """Features of the atoms, in the type of the positions.
 
         Raises:
             InputError: If there are other elements than sodium.
+            NotImplementedError: In torch.export and torch.jit.trace.
         """
+        if is_traced():
+            raise NotImplementedError("extended Hückel features cannot be exported or traced")
+        charge = int(charge)
         if bool((z != SODIUM).any()):
             others = ", ".join(chemical_symbols[number] for number in z[z != SODIUM].unique().tolist())
             raise InputError(f"the extended Hückel method has parameters for Na only, not for {others}")
+        pos, defect = usable_positions(pos, batch)
         if pos.requires_grad and torch.is_grad_enabled():
-            return self._features(pos, batch)
+            return self._features(pos, batch, charge) + defect[:, None]
         latest = ExtendedHuckel._latest
-        if latest is None or not (_same(latest[0], pos) and _same(latest[1], batch)):
+        if latest is None or not (_same(latest[0], pos) and _same(latest[1], batch) and latest[2] == charge):
             with torch.inference_mode(False), torch.no_grad():  # a later call may be one of training
-                latest = ExtendedHuckel._latest = pos.clone(), batch.clone(), self._features(pos, batch)
-        return latest[2]
+                latest = pos.clone(), batch.clone(), charge, self._features(pos, batch, charge)
+                ExtendedHuckel._latest = latest
+        return latest[3] + defect[:, None]
 
-    def _features(self, pos: Tensor, batch: Tensor) -> Tensor:
+    def _features(self, pos: Tensor, batch: Tensor, charge: int) -> Tensor:
         ptr = batch_to_ptr(batch)
         sizes = ptr.diff()
         features = pos.new_empty(pos.size(0), self.num_features)
         for size in sizes[sizes > 0].unique().tolist():
             atoms = ptr[:-1][sizes == size][:, None] + torch.arange(size, device=pos.device)
             for some in atoms.split(max(1, VALUES_AT_ONCE // (4 * size) ** 2)):
-                features[some] = self._of_size(pos[some].double()).to(pos.dtype)
+                features[some] = self._of_size(pos[some].double(), charge).to(pos.dtype)
         return features
 
-    def _of_size(self, pos: Tensor) -> Tensor:
+    def _of_size(self, pos: Tensor, charge: int) -> Tensor:
         """Features ``[num_graphs, num_atoms, 12]`` of clusters of one size; p and q are orbitals of the cluster."""
         num = pos.size(1)
         overlap = overlaps(pos)
@@ -123,8 +133,8 @@ class ExtendedHuckel(nn.Module):
         orthogonal = vectors * values.clamp(min=LINEARLY_DEPENDENT).rsqrt()[:, None]
         level, orbital = torch.linalg.eigh(orthogonal.mT @ hamiltonian @ orthogonal)  # [num_graphs, 4 num_atoms]
         orbital = orthogonal @ orbital
-        occupation = 2 * _fermi_dirac(level, num, SMEARING)
-        broad = _fermi_dirac(level, num, BROADENING)
+        occupation = 2 * _fermi_dirac(level, num - charge, SMEARING)
+        broad = _fermi_dirac(level, num - charge, BROADENING)
         near = 4 * broad * (1 - broad)
 
         shape = (-1, 4, num, 4 * num)
