@@ -36,6 +36,7 @@ def test_every_model_is_small_has_a_card_and_keeps_its_promises():
         folder = SHIPPED / name
         assert sum(file.stat().st_size for file in folder.rglob("*.*")) < 1_500_000
         card = (folder / "README.md").read_text()
+        assert len(card.splitlines()[0]) <= 90  # a line of the list of models
         for word in ("Training data", "Split", "MAE", "Limits", "Cite"):
             assert word in card, f"{name}: the card says nothing of {word}"
         model = load_model(name)
