@@ -54,9 +54,8 @@ class ExtendedHuckel(nn.Module):
 
     - the density of 3s, and the three eigenvalues of that of 3p, in electrons;
     - the gross populations of 3s and 3p, in electrons;
-    - the three eigenvalues of the paramagnetic part of its shielding tensor without the constant factor (Pople 1962,
-      `doi 10.1063/1.1732314 <https://doi.org/10.1063/1.1732314>`_), and the contribution of A alone to their mean,
-      in 1/eV:
+    - the three eigenvalues of the paramagnetic part of its shielding tensor without the constant factor (Pople, J.
+      Chem. Phys. 37, 53, 1962), and the contribution of A alone to their mean, in 1/eV:
 
       .. math::
           T^A_{ab} = -\sum_{pq} \frac{f_p - f_q}{\varepsilon_q - \varepsilon_p}\,
@@ -147,7 +146,7 @@ class ExtendedHuckel(nn.Module):
         angular = y.mT @ z
         angular = (angular - angular.mT) * weight[:, None]
         tensor = -2 * torch.einsum("gaip,gbpq,gaiq->giab", y, angular, z)
-        squares, products = y**2 @ weight[:, None] * z**2, (y * z) @ weight[:, None] * (y * z)
+        squares, products = (y**2 @ weight[:, None]) * z**2, ((y * z) @ weight[:, None]) * (y * z)
         own = -2 / 3 * (squares - products).sum(dim=(1, 3))
         columns = [
             (s**2 @ occupation[:, :, None]).squeeze(-1),
