@@ -1,6 +1,7 @@
 """Errors and intervals of trained models."""
 
-from pyg_clusters.evaluation.evaluate import calibrate, evaluate
+from pyg_clusters.evaluation.calibrate import calibrate
+from pyg_clusters.evaluation.evaluate import evaluate
 from pyg_clusters.evaluation.report import Evaluation
 
 __all__ = ["Evaluation", "calibrate", "evaluate"]
