@@ -10,7 +10,8 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, UnrelaxedOnly, group_split
-from pyg_clusters.datasets.training_data import ClusterBatches, _make_split
+from pyg_clusters.datasets.splits import make_split
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures.duplicates import copy_groups
@@ -125,7 +126,7 @@ def test_folds_by_cluster(stable):
     assert torch.cat(tested).sort().values.equal(torch.arange(len(stable)))
     gallium_like = SimpleNamespace(transform=None)
     with pytest.raises(InputError, match="SimpleNamespace has no split of a paper"):
-        _make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
+        make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
 
 
 def test_unstable_clusters_are_separate(tmp_path):

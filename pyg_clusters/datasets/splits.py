@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch_geometric.data import Dataset
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write
+from pyg_clusters.options.parsing import nearest
 from pyg_clusters.terminal import count_of
+
+KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")  # kinds of splits
 
 PARTS: tuple[str, str, str] = ("train", "val", "test")
 
@@ -181,6 +185,48 @@ def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int
     offset = (fold_of_group[group_of_cluster] - fold) % folds  # 0: test, 1: validation
     parts = [np.flatnonzero(chosen) for chosen in (offset > 1, offset == 1, offset == 0)]
     return _split_of(parts, (1 - 2 / folds, 1 / folds, 1 / folds))
+
+
+def make_split(
+    dataset: Dataset,
+    split: str | Path,
+    groups: np.ndarray | None,
+    fractions: tuple[float, float, float],
+    held_out_sizes: Sequence[int],
+    seed: int,
+) -> Split:
+    """Split a data set as ``split`` says: one of :data:`KINDS` except ``"fold"``, or the folder of a saved split.
+
+    Args:
+        dataset: Data set to divide.
+        split: Kind or folder.
+        groups: Groups of clusters to keep together, if they are not those of the data set.
+        fractions: Shares of the parts.
+        held_out_sizes: Sizes to test on, for ``"size"``.
+        seed: Random seed.
+
+    Raises:
+        InputError: If there is no such kind or folder, or the data set has no such split.
+    """
+    if split == "size":
+        return size_split(dataset.sizes, held_out_sizes, seed=seed, groups=groups)
+    if groups is not None:
+        return group_split(groups, fractions, seed)
+    if split == "random":
+        return random_split(len(dataset), fractions, seed)
+    if split == "group":
+        own = getattr(dataset, "group_split", None)
+        return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
+    if split == "paper":
+        if not hasattr(dataset, "paper_split"):
+            raise InputError(f"{type(dataset).__name__} has no split of a paper; choose group, size, fold or random")
+        return dataset.paper_split(seed=seed)
+    if not Path(split).is_dir():
+        raise InputError(
+            f"--data.split {split}: neither the folder of a saved split nor a kind of split ({', '.join(KINDS)})"
+            f"{nearest(str(split), KINDS)}"
+        )
+    return Split.load(split)
 
 
 def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:

@@ -16,12 +16,11 @@ from torch_geometric.data import Batch, Data, InMemoryDataset
 from torch_geometric.data import Dataset as GraphDataset
 
 from pyg_clusters.datasets.on_disk import OnDiskClusters
-from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
+from pyg_clusters.datasets.splits import KINDS, Split, fold_split, make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.metrics import PER_ATOM, look_per_atom
 from pyg_clusters.nn.output_scale import shift_of_references
-from pyg_clusters.options.parsing import nearest
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MAX_COMPARED: int = 200
@@ -29,8 +28,6 @@ MAX_COMPARED: int = 200
 
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Maximum size of a training set that is searched for copies."""
-
-KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")  # kinds of splits
 
 
 class ClusterBatches(Dataset):
@@ -205,7 +202,7 @@ class TrainingData:
         if split == "fold":
             self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)
         else:
-            self.split = _make_split(dataset, split, groups, fractions, held_out_sizes, split_seed)
+            self.split = make_split(dataset, split, groups, fractions, held_out_sizes, split_seed)
         if left_out_sizes:
             used = ~torch.isin(dataset.sizes, torch.tensor(left_out_sizes))
             parts = (self.split.train, self.split.val, self.split.test)
@@ -320,32 +317,3 @@ def _structures(batches: ClusterBatches | DiskBatches, clusters: Tensor) -> tupl
         pos.append(block.pos.numpy())
         sizes.append(block.ptr.diff().numpy())
     return np.concatenate(z), np.concatenate(pos), np.concatenate(sizes).cumsum()
-
-
-def _make_split(
-    dataset: GraphDataset,
-    split: str | Path,
-    groups: np.ndarray | None,
-    fractions: tuple[float, float, float],
-    held_out_sizes: Sequence[int],
-    seed: int,
-) -> Split:
-    if split == "size":
-        return size_split(dataset.sizes, held_out_sizes, seed=seed, groups=groups)
-    if groups is not None:
-        return group_split(groups, fractions, seed)
-    if split == "random":
-        return random_split(len(dataset), fractions, seed)
-    if split == "group":
-        own = getattr(dataset, "group_split", None)
-        return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
-    if split == "paper":
-        if not hasattr(dataset, "paper_split"):
-            raise InputError(f"{type(dataset).__name__} has no split of a paper; choose group, size, fold or random")
-        return dataset.paper_split(seed=seed)
-    if not Path(split).is_dir():
-        raise InputError(
-            f"--data.split {split}: neither the folder of a saved split nor a kind of split ({', '.join(KINDS)})"
-            f"{nearest(str(split), KINDS)}"
-        )
-    return Split.load(split)
