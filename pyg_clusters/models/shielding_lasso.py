@@ -89,9 +89,9 @@ class ShieldingLasso(nn.Module):
         self.transform = transform
         self.radii = check_radii(radii)
         self.width = width
-        self.huckel = ExtendedHuckel()
+        self.huckel = ExtendedHuckel() if variables == "huckel" else None
         num_variables = self.num_coordination + self.needs_dft * NUM_POPULATIONS
-        num_variables += (variables == "huckel") * self.huckel.num_features
+        num_variables += (variables == "huckel") * ExtendedHuckel.num_features
         self.register_buffer("mean", torch.zeros(num_variables))
         self.register_buffer("deviation", torch.ones(num_variables))
         self.linear = nn.Linear(num_variables, 1)
@@ -130,7 +130,7 @@ class ShieldingLasso(nn.Module):
     def variables_of(self, z: Tensor, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
         """Variables of each atom before standardisation, ``[num_atoms, num_variables]``."""
         parts = []
-        if self.variables == "huckel":
+        if self.huckel is not None:
             parts.append(self.huckel(z, pos, batch))
         if self.num_coordination:
             parts.append(running_coordination(pos, batch_to_ptr(batch), self.radii, self.width))

@@ -40,11 +40,6 @@ DIGITS = (1, 1, 1, 2, 0, 2)
 
 PART_COLUMNS = ("method", "division", "seed", *METRICS, "target_peak_ppm", "target_skewness", "num_atoms")
 
-IN_QUANTILES = (
-    *("lasso_coordination", "lasso_populations", "schnet_a0", "schnet_a3"),
-    *("schnet_huckel_a0", "schnet_huckel_a3"),
-)  # methods in the plot of quantiles
-
 PAIR_COLUMNS = ("table", "first minus second", "RMSE", "first lower", "Wasserstein", "first lower", "pairs")
 
 
@@ -230,7 +225,9 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
             figures[title] = plots_nmr.predicted_distributions(
                 labels, [result.predicted for result in shown], shown[0].target
             )
-    compared = [tested[name] for name in IN_QUANTILES if name in tested]
+    networks = [network(a) for network in (nmr.schnet, nmr.huckel_schnet) for a in (0.0, 3.0)]
+    shown_in_quantiles = [nmr.lasso("coordination"), nmr.lasso("populations"), *networks]
+    compared = [tested[method.name] for method in shown_in_quantiles if method.name in tested]
     if compared:
         figures["figure_4_quantiles"] = plots_nmr.quantiles(
             [result.row.label for result in compared],
