@@ -317,7 +317,7 @@ def _figure(groups: Sequence[Group]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(8))
     if len(endings) > 1:
         for axes, heading in zip(grid[0], HEADINGS, strict=True):
-            axes.set_title(heading, fontsize=SMALL + 1)
+            axes.set_title(heading, fontsize=SMALL, loc="right")
     figure.supylabel("intensity")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if len(labels) > 1:
@@ -339,5 +339,5 @@ def _draw(axes: Axes, group: Group, ending: str):
     known = ending and group.isomers is not None
     text += f"{group.isomers:.1f} effective isomers" if known else count_of(group.clusters, "cluster")
     if len(drawn) == 2:
-        text += f"\noverlap {overlap(*drawn.values()):.2f}"
-    axes.text(0.015, 0.95, text, transform=axes.transAxes, va="top", fontsize=SMALL)
+        text += f", overlap {overlap(*drawn.values()):.2f}"
+    axes.set_title(text, fontsize=SMALL, loc="left")
