@@ -23,6 +23,7 @@ from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_arguments import has_meaning
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
+from pyg_clusters.frames.checks import numbers
 from pyg_clusters.frames.energy_units import unit_in_name
 from pyg_clusters.structures import ClusterEMT
 
@@ -426,6 +427,22 @@ def test_values_that_are_not_numbers_are_left_out_on_request(tmp_path, on_bad):
         dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments, **{on_bad: "skip"})
     assert energies(dataset) == [0, -5] and [bad.number for bad in dataset.skipped] == [1, 2, 3, 4]
     assert dataset._data.force.shape == (6, 3)
+
+
+@pytest.mark.parametrize("odd", ["-3,25", "[[1, 2]]", "***", "T"])
+def test_one_odd_value_does_not_affect_other_frames(tmp_path, odd):
+    rows = "Ga 0 0 0\nGa 0 0 2.8\n"
+    (tmp_path / "a.xyz").write_text("".join(f"2\nenergy={value}\n{rows}" for value in ("-1.5", odd, "-2")))
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz"), "a.xyz, frame 1: 'energy' must be a number, got ")
+    with pytest.warns(UserWarning, match="1 frame is left out"):
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="skip")
+    assert energies(dataset) == [-1.5, -2] and [bad.number for bad in dataset.skipped] == [1]
+
+
+def test_numbers_beside_a_large_integer(tmp_path):
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=value) for value in (-1.5, 2**60)])
+    (block,) = Frames.open(tmp_path / "a.xyz", properties=["energy"])
+    assert numbers(block, "energy").tolist() == [-1.5, 2.0**60]
 
 
 def test_forces_of_a_store_must_belong_to_its_energies(dynamics, tmp_path):

@@ -184,8 +184,10 @@ class _Writer:
             if found != kind:
                 raise refused(row, f"{found}, but {kind} in the frames before it: convert it, or leave it out")
         self.kinds[name] = kind
-        if name in self.file and self.file[name].shape[1:] != values.shape[1:]:
-            raise refused(0, f"which differs in shape from {self.file[name].shape[1:]} in the frames before it")
+        shape = self.file[name].shape[1:] if name in self.file else np.shape(values[0])
+        shapes = map(np.shape, values) if values.dtype == object else [values.shape[1:]]
+        if (odd := next((row for row, found in enumerate(shapes) if found != shape), None)) is not None:
+            raise refused(odd, f"which differs in shape from {shape} in the frames before it")
         if kind == KINDS["U"]:
             if (wrong := next((row for row, value in enumerate(values.flat) if "\0" in value), None)) is not None:
                 raise refused(wrong * len(values) // values.size, "which contains a zero byte: remove that byte")
