@@ -213,8 +213,8 @@ def test_partly_occupied_sites_are_refused(tmp_path, site):
         assert next(iter(frames)).z.tolist() == [79, 79]
 
 
-@pytest.mark.parametrize("length", ["Ang", "Bohr"])
-def test_units_of_schnetpack(tmp_path, length):
+@pytest.mark.parametrize(("length", "of_forces"), [("Ang", "Ang"), ("Bohr", "Bohr"), ("Bohr", "Ang"), ("Ang", "Bohr")])
+def test_units_of_schnetpack(tmp_path, length, of_forces):
     frames = []
     for number in range(3):
         atoms = Icosahedron("Cu", 2)
@@ -222,19 +222,24 @@ def test_units_of_schnetpack(tmp_path, length):
         atoms.rattle(0.1, seed=number)
         atoms.calc = ClusterEMT()
         frames.append(atoms)
-    unit = {"Ang": 1.0, "Bohr": Bohr}[length]
+    unit, unit_of_forces = ({"Ang": 1.0, "Bohr": Bohr}[name] for name in (length, of_forces))
     with connect(tmp_path / "cu.db") as database:
         database.metadata = {
             "_distance_unit": length,
-            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{length}"},
+            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{of_forces}"},
         }
         for atoms in frames:
             energy, forces = (values / (kcal / mol) for values in (atoms.get_potential_energy(), atoms.get_forces()))
             scaled = Atoms(atoms.numbers, atoms.positions / unit)
-            database.write(scaled, data={"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit})
+            values = {"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit_of_forces}
+            database.write(scaled, data=values)
     data = {"files": tmp_path / "cu.db", "target": "U", "forces": True}
     with pytest.raises(InputError, match=r"states U_unit=kcal/mol, but .*energy_unit='kcal/mol'"):
         ClusterDataset(tmp_path, **data)
+    if (length, of_forces) == ("Ang", "Bohr"):
+        with pytest.raises(InputError, match=r"states forces_unit=kcal/mol/Bohr, but the forces are "):
+            ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
+        return
     dataset = ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
     for graph, atoms in zip(dataset, frames, strict=True):
         assert graph.y.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-5)

@@ -319,6 +319,6 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
                 atoms.set_array(key, value)
             else:
                 atoms.info[key] = value
-                atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
+            atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
         convert_to_angstrom(atoms, stated)
         yield atoms

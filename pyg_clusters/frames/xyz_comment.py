@@ -1,6 +1,5 @@
 """Comment lines of (extended) XYZ text: values, cells, and the units that they state."""
 
-import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -147,16 +146,6 @@ def comment_for_ase(line: bytes) -> Comment:
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
     return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), info, length, None)
-
-
-def length_in_unit(unit: str) -> float:
-    """Length in Å in a unit of forces such as ``Ha/Bohr`` or ``au``; NaN if it is unknown.
-
-    Example:
-        >>> length_in_unit("eV/Å"), round(length_in_unit("au"), 3)
-        (1.0, 0.529)
-    """
-    return LENGTH_NAMES.get(unit.rpartition("/")[2].strip().lower(), math.nan)
 
 
 def check_in_angstrom(comment: bytes):
