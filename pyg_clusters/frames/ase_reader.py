@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
 from ase.io import Trajectory, iread
+from ase.io.dlp4 import DLP4_LABELS_KEY
 from ase.outputs import all_outputs
 from ase.units import Hartree
 
@@ -46,6 +47,9 @@ from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
 from pyg_clusters.units import LENGTH_NAMES
+
+LABELS: Mapping[str, str] = {"gromacs": "atomtypes", **dict.fromkeys(("dlp4", "dlp-history"), DLP4_LABELS_KEY)}
+"""Array of the labels of atoms, by format, for formats whose labels ASE does not read as elements correctly."""
 
 SHORTEST: float = 0.65
 """Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
@@ -231,7 +235,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             reason = "has partly occupied sites; keep the occupied ones only, with an occupancy of 1"
             yield BadFrame(str(path), number, reason)
             continue
-        yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+        yield _with_elements(path, number, atoms, LABELS[kind]) if kind in LABELS else atoms
 
 
 def _is_disordered(atoms: Atoms) -> bool:
@@ -264,9 +268,11 @@ def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
         yield atoms
 
 
-def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
-    """Structure of GROMACS with elements by the labels of its atoms; ASE reads ``AU`` as uranium."""
-    labels = atoms.arrays["atomtypes"].tolist()
+def _with_elements(path: Path, number: int, atoms: Atoms, name: str) -> Atoms | BadFrame:
+    """Structure with elements by the labels of its atoms; ASE reads ``AU`` as uranium, or ``CU`` as carbon."""
+    labels = atoms.arrays[name].tolist()
+    if name == DLP4_LABELS_KEY:  # the labels without what ASE takes for the symbols
+        labels = [symbol + label for symbol, label in zip(atoms.symbols, labels, strict=True)]
     numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         return BadFrame(str(path), number, unknown_label(labels[numbers.index(None)]))
