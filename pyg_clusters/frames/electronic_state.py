@@ -41,8 +41,13 @@ WITHOUT_EQUALS: re.Pattern[str] = re.compile(
 )
 """Matches a charge or spin after a colon or a blank, and its value, which ASE would not read."""
 
+BOTH: re.Pattern[str] = re.compile(
+    r"\bcharge\s*[/,&]\s*(?:spin[\s_]*)?mult(?:iplicity)?\s*[:=]?\s*([-+]?\d+)[\s,/]+(\d+)(?![\w.])", re.IGNORECASE
+)
+"""Matches a charge and multiplicity after their names, as in ``Charge/Mult: 1 2``, and their values."""
+
 STATED: re.Pattern[bytes] = re.compile(
-    rf"{_any_of(STATE_NAMES)}[\"']?\s*(?:=|(?::|(?<=\s))(?=\s*[-+]?\d))".encode()
+    rf"{BOTH.pattern}|{_any_of(STATE_NAMES)}[\"']?\s*(?:=|(?::|(?<=\s))(?=\s*[-+]?\d))".encode()
     + rb"\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
     re.IGNORECASE,
 )

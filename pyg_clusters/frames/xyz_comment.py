@@ -10,7 +10,7 @@ from ase.geometry import cellpar_to_cell
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.frames.block import column
-from pyg_clusters.frames.electronic_state import WITHOUT_EQUALS
+from pyg_clusters.frames.electronic_state import BOTH, WITHOUT_EQUALS
 from pyg_clusters.frames.provenance import EARLIER, INITIAL, SOURCE_FILE
 from pyg_clusters.frames.text import with_usual_exponents
 from pyg_clusters.units import LENGTH_NAMES
@@ -121,7 +121,7 @@ def comment_for_ase(line: bytes) -> Comment:
         UnusableText: If a key has two values, the unit of the positions is unknown, or the frame holds other
             quantities.
     """
-    text = with_usual_exponents(decoded(line).strip())
+    text = BOTH.sub(r"charge=\1 multiplicity=\2", with_usual_exponents(decoded(line).strip()))
     if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
     stating = WITHOUT_EQUALS.finditer(QUOTED.sub("", text) if "=" in text else text)
