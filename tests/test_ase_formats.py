@@ -1,10 +1,15 @@
 """Formats that ASE reads: what their files state, and what ASE leaves out."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
 from ase.db import connect
+from ase.io import ulm
+from ase.io.trajectory import write_atoms
 from ase.units import Bohr, Hartree, Rydberg, kcal, mol
 
 from pyg_clusters.datasets import ClusterDataset
@@ -76,12 +81,53 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("gpaw-out", "Densities:\n  Total Charge: -1.000000\n", {"charge": -1}),
         ("espresso-in", "&SYSTEM\n  ibrav=0, tot_charge = +1.0\n", {"charge": 1}),
         ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
+        ("turbomole", "$coord\n 0 0 0 cu\n$eht charge=-1 unpaired=2\n$end\n", {"charge": -1, "unpaired": 2}),
+        ("turbomole", "$coord\n 0 0 0 cu\n$chrg 1\n$end\n", {"charge": 1}),
         ("xsf", "", {}),
     ],
 )
 def test_charge_and_spin_that_outputs_state(tmp_path, kind, text, stated):
     (tmp_path / "output").write_text(text)
     assert stated_in(tmp_path / "output", text_of(tmp_path / "output", kind), kind) == stated
+
+
+class ChargedEMT(EMT):
+    """Calculator with a charge and a multiplicity among its parameters, as of GPAW or ORCA."""
+
+    default_parameters: ClassVar = {**EMT.default_parameters, "charge": 0, "mult": None}
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.db", "a.json", "a.gpw"])
+def test_charge_and_spin_of_a_calculator(tmp_path, name):
+    atoms = Atoms("Cu3", [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0]])
+    for parameters, info, charge in (
+        ({"charge": 1, "mult": 3}, {}, 1),
+        ({"charge": 1, "mult": 3}, {"charge": -1, "multiplicity": 3}, -1),
+        ({"charge": 1, "mult": 3}, {"charge": 0, "spin_multiplicity": 2}, 0),
+        ({"charge": 0}, {}, None),
+    ):
+        atoms.calc, atoms.info = ChargedEMT(**parameters), info
+        atoms.get_potential_energy()
+        (tmp_path / name).unlink(missing_ok=True)
+        if name == "a.gpw":
+            with ulm.open(tmp_path / name, "w", tag="gpaw") as file:
+                file.write(version=3)
+                write_atoms(file.child("atoms"), atoms)
+                file.child("results").write(energy=-1.0)
+                file.child("wave_functions").write(fermi_levels=np.zeros(1))
+                file.child("parameters").write(**parameters)
+        elif name == "a.traj":
+            atoms.write(tmp_path / name)
+        else:
+            with connect(tmp_path / name) as database:
+                database.write(atoms, data=info)
+        (block,) = Frames.open(tmp_path / name)
+        if name == "a.gpw" and info:
+            continue  # which holds no info
+        if charge is None:
+            assert block.states is None
+        else:
+            assert (block.states[0].charge, block.states[0].multiplicity) == (charge, 3 if charge else 2)
 
 
 def test_an_output_of_two_charges_is_refused(tmp_path):
@@ -213,8 +259,8 @@ def test_partly_occupied_sites_are_refused(tmp_path, site):
         assert next(iter(frames)).z.tolist() == [79, 79]
 
 
-@pytest.mark.parametrize("length", ["Ang", "Bohr"])
-def test_units_of_schnetpack(tmp_path, length):
+@pytest.mark.parametrize(("length", "of_forces"), [("Ang", "Ang"), ("Bohr", "Bohr"), ("Bohr", "Ang"), ("Ang", "Bohr")])
+def test_units_of_schnetpack(tmp_path, length, of_forces):
     frames = []
     for number in range(3):
         atoms = Icosahedron("Cu", 2)
@@ -222,19 +268,24 @@ def test_units_of_schnetpack(tmp_path, length):
         atoms.rattle(0.1, seed=number)
         atoms.calc = ClusterEMT()
         frames.append(atoms)
-    unit = {"Ang": 1.0, "Bohr": Bohr}[length]
+    unit, unit_of_forces = ({"Ang": 1.0, "Bohr": Bohr}[name] for name in (length, of_forces))
     with connect(tmp_path / "cu.db") as database:
         database.metadata = {
             "_distance_unit": length,
-            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{length}"},
+            "_property_unit_dict": {"energy": "eV", "U": "kcal/mol", "forces": f"kcal/mol/{of_forces}"},
         }
         for atoms in frames:
             energy, forces = (values / (kcal / mol) for values in (atoms.get_potential_energy(), atoms.get_forces()))
             scaled = Atoms(atoms.numbers, atoms.positions / unit)
-            database.write(scaled, data={"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit})
+            values = {"U": np.array([energy]), "energy": np.zeros(1), "forces": forces * unit_of_forces}
+            database.write(scaled, data=values)
     data = {"files": tmp_path / "cu.db", "target": "U", "forces": True}
     with pytest.raises(InputError, match=r"states U_unit=kcal/mol, but .*energy_unit='kcal/mol'"):
         ClusterDataset(tmp_path, **data)
+    if (length, of_forces) == ("Ang", "Bohr"):
+        with pytest.raises(InputError, match=r"states forces_unit=kcal/mol/Bohr, but the forces are "):
+            ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
+        return
     dataset = ClusterDataset(tmp_path, energy_unit="kcal/mol", **data)
     for graph, atoms in zip(dataset, frames, strict=True):
         assert graph.y.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-5)

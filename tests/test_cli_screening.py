@@ -315,6 +315,11 @@ def test_compare_dft_refuses(screened, tmp_path, capsys):
     write_extxyz(tmp_path / "ion.extxyz", [ion])
     line = refused(["compare-dft", folder, tmp_path / "ion.extxyz"], capsys)
     assert "ion.extxyz: its charge is 1, that of candidate 1 is 0; omit the file" in line
+    for value in ("failed", np.nan):
+        ion.info = {"energy": value}
+        write_extxyz(tmp_path / "failed.extxyz", [ion])
+        line = refused(["compare-dft", folder, tmp_path / "failed.extxyz"], capsys)
+        assert f"failed.extxyz, frame 0: 'energy' must be a number, got {value!r}" in line
     assert "no candidate is Ga2" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
     (tmp_path / "other.extxyz").rename(tmp_path / "candidates.extxyz")

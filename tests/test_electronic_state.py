@@ -93,6 +93,7 @@ def test_comments_that_state_a_charge_or_spin():
         b"charge: 1",
         b"Charge 1 Multiplicity 1",
         b"Na3 charge -1",
+        b"Charge/Mult: 0 3",
     ]
     silent = [b"charge=0", b'spin="0.0" q=1', b"my_charge=1", b"mulliken_charge=1", b"charge", b"charge= -0.00", b"e=1"]
     silent += [b"charge 0", b"charge transfer 1"]
@@ -108,6 +109,9 @@ def test_comments_that_state_a_charge_or_spin():
         "energy=-1 total_charge: 1",
         "Charge 1 Multiplicity 3",
         "E=-1 charge 1",
+        "Charge/Mult: 1 3",
+        "Na3 charge, multiplicity = +1, 3",
+        "E=-1 Charge / Spin multiplicity 1 3",
     ],
 )
 def test_a_charge_after_a_colon_or_a_blank(comment, tmp_path):

@@ -146,7 +146,7 @@ def test_texts_and_truth_values_stay_what_they_are(tmp_path):
         (("a", "1.5"), "b.xyz, frame 0: 'e' is 1.5, a number, but a text in the frames before"),
         (("1.5", "T"), "b.xyz, frame 0: 'e' is True, true or false, but a number in the frames before"),
         (("1.5", "9007199254740993"), "'e' is 9007199254740993, which double precision would round"),
-        (("1.5", '"1 2"'), "b.xyz"),
+        (("1.5", '"1 2"'), "b.xyz, frame 0: 'e' is [1, 2], which differs in shape from ()"),
         (("1.5", '"_JSON {}"'), "b.xyz"),
     ],
 )
@@ -156,7 +156,7 @@ def test_values_of_different_kinds_are_named(tmp_path, labels, words, block_size
     refused(lambda: write_store(tmp_path / "s.h5", frames), words)
     both = labelled(tmp_path / "both.xyz", *labels)  # in one block, too
     frames = Frames.open(both, properties=["e"], block_size=block_size)
-    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz", "'e'")
+    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz, frame 1: 'e' is ")
     assert not (tmp_path / "s.h5").exists()
 
 

@@ -23,7 +23,8 @@ from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_arguments import has_meaning
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
-from pyg_clusters.frames.energy_units import unit_in_name
+from pyg_clusters.frames.checks import numbers
+from pyg_clusters.frames.unit_names import unit_in_name
 from pyg_clusters.structures import ClusterEMT
 
 
@@ -428,6 +429,22 @@ def test_values_that_are_not_numbers_are_left_out_on_request(tmp_path, on_bad):
     assert dataset._data.force.shape == (6, 3)
 
 
+@pytest.mark.parametrize("odd", ["-3,25", "[[1, 2]]", "***", "T"])
+def test_one_odd_value_does_not_affect_other_frames(tmp_path, odd):
+    rows = "Ga 0 0 0\nGa 0 0 2.8\n"
+    (tmp_path / "a.xyz").write_text("".join(f"2\nenergy={value}\n{rows}" for value in ("-1.5", odd, "-2")))
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz"), "a.xyz, frame 1: 'energy' must be a number, got ")
+    with pytest.warns(UserWarning, match="1 frame is left out"):
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="skip")
+    assert energies(dataset) == [-1.5, -2] and [bad.number for bad in dataset.skipped] == [1]
+
+
+def test_numbers_beside_a_large_integer(tmp_path):
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=value) for value in (-1.5, 2**60)])
+    (block,) = Frames.open(tmp_path / "a.xyz", properties=["energy"])
+    assert numbers(block, "energy").tolist() == [-1.5, 2.0**60]
+
+
 def test_forces_of_a_store_must_belong_to_its_energies(dynamics, tmp_path):
     """A store is checked by the files it was converted from, of which the second has the gradient."""
     for name, sign in (("good", 1.0), ("gradient", -1.0)):
@@ -631,6 +648,66 @@ def test_units_of_forces_that_a_file_states(tmp_path, comment):
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--fragments", "keep"]
     code = main([*argv, "--properties", "energy", "--atom-properties", "forces"])
     assert code == (0 if "Å" in comment or "energy_unit" in comment else 2)
+
+
+FORCE_NAMES = {  # and the units of energy and length with which they agree
+    "forces_eV_per_A": ("eV", "Angstrom"),
+    "REF_forces(eV/Å)": ("eV", "Angstrom"),
+    "f_kcal_mol_A": ("kcal/mol", "Angstrom"),
+    "forces_Ha_bohr": ("Hartree", "Bohr"),
+    "dft_forces_au": ("Hartree", "Bohr"),
+    "forces_kJ_mol-1_nm-1": ("kJ/mol", "nm"),
+    "forces_of_Au": None,
+    "neg_grad": None,
+    "dft_gradient": None,
+    "dE_dx": None,
+}
+
+
+@pytest.mark.parametrize("name", FORCE_NAMES)
+def test_units_of_forces_in_their_name(tmp_path, name):
+    frame = Atoms("Ga3", [[0, 0, 5 * n] for n in range(3)], info={"E": -1.0})
+    frame.arrays[name] = np.eye(3)
+    write_extxyz(tmp_path / "a.xyz", [frame])
+    labels = {"properties": ["E"], "atom_properties": [name]}
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", fragments="keep", **labels), compressed=False)
+    arguments = {"target": "E", "forces": name, "fragments": "keep"}
+    for energy, length in [("eV", "Angstrom"), ("kcal/mol", "Angstrom"), ("Hartree", "Bohr"), ("kJ/mol", "nm")]:
+        call = partial(ClusterDataset, tmp_path, energy_unit=energy, length_unit=length, **arguments)
+        if FORCE_NAMES[name] == (energy, length):
+            force = {"eV": 1, "kcal/mol": 0.0433641, "Hartree": 51.4221, "kJ/mol": 0.00103643}[energy]
+            assert call(tmp_path / "a.xyz")[0].force[0, 0].item() == pytest.approx(force, rel=1e-4)
+        elif FORCE_NAMES[name]:
+            refused(lambda call=call: call(tmp_path / "a.xyz"), f"a.xyz: states {name}, but the forces are read")
+        elif name not in ("forces_of_Au", "neg_grad"):
+            refused(lambda call=call: call(tmp_path / "a.xyz"), f"a.xyz: {name!r} is a gradient by its name")
+    if FORCE_NAMES[name] == ("kcal/mol", "Angstrom"):
+        refused(lambda: OnDiskClusters(tmp_path / "a.h5", **arguments), f"a.h5: states {name}, but the forces")
+
+
+def test_forces_with_a_unit_in_their_name_stay_as_they_are(tmp_path):
+    comment = "length_unit=bohr energy=-1 Properties=species:S:1:pos:R:3:forces_eV_A:R:3"
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0 0 0 1\nGa 0 0 5.3 0 0 0\nGa 0 0 10.6 0 0 -1\n")
+    dataset = ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", forces="forces_eV_A")
+    assert dataset[0].force[0, 2].item() == 1
+    assert dataset[0].pos[1, 2] - dataset[0].pos[0, 2] == pytest.approx(5.3 * units.Bohr)
+
+
+def test_forces_per_another_unit_of_length_than_the_positions_stay_as_they_are(tmp_path):
+    comment = 'length_unit=Angstrom force_unit="Ha/Bohr" energy=-1 Properties=species:S:1:pos:R:3:forces:R:3'
+    (tmp_path / "a.xyz").write_text(f"2\n{comment}\nGa 0 0 0 0 0 1\nGa 0 0 2.8 0 0 -1\n")
+    (block,) = Frames.open(tmp_path / "a.xyz", with_atoms=True)
+    assert block.atoms[0].info["force_unit"] == "Ha/Bohr" and block.atoms[0].get_forces()[0, 2] == 1
+    call = partial(ClusterDataset, tmp_path, tmp_path / "a.xyz", energy_unit="Hartree", forces=True)
+    refused(call, "a.xyz, frame 0: states force_unit=Ha/Bohr, but the forces are read in units of 27.2114 eV/Å")
+
+
+def test_forces_of_a_structure_in_another_unit_are_refused():
+    frame = cluster(energy=-1.0, force_unit="Ha/Bohr")
+    frame.arrays["forces"] = np.eye(3)
+    refused(lambda: to_data(frame), "the structure states force_unit=Ha/Bohr, but the forces are read in units of 1 eV")
+    frame.info["force_unit"] = "eV/Å"
+    assert to_data(frame).force[0, 0] == 1
 
 
 def test_the_unit_of_forces_is_converted_with_them(tmp_path):

@@ -344,6 +344,18 @@ def test_labels_of_gromacs_in_capitals(tmp_path):
                 list(Frames.open(tmp_path / "a.gro"))
 
 
+@pytest.mark.parametrize(("label", "number"), [("Cu", 29), ("CU", 29), ("Cu_s", 29), ("PT", 78), ("CO2", 27)])
+def test_labels_of_dl_poly_in_capitals(tmp_path, label, number):
+    """ASE reads CU as carbon; a HISTORY has records of equal length."""
+    atoms = [line for x in (0, 2.6) for line in (f"{label:8}{1:10}  63.546  0.0  0.0", f"{x:.6f} 0.0 0.0")]
+    (tmp_path / "CONFIG").write_text("\n".join(["a dimer", "0 0 2", *atoms, ""]))
+    assert only_block(tmp_path / "CONFIG").z.tolist() == [number] * 2
+    cell = ["20.0 0.0 0.0", "0.0 20.0 0.0", "0.0 0.0 20.0"]
+    lines = ["a dimer", "0 1 2 1 7", "timestep 0 2 0 1 0.001 0.0", *cell, *atoms]
+    (tmp_path / "HISTORY").write_text("".join(f"{line:<72}\n" for line in lines))
+    assert only_block(tmp_path / "HISTORY").z.tolist() == [number] * 2
+
+
 @pytest.mark.filterwarnings("ignore:joined")
 def test_models_of_pdb(tmp_path):
     """The cell is stated once, one of 1 Å means none, and END after the last model is no frame."""

@@ -69,7 +69,7 @@ class LabelReader:
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.target, labels.energy)
         if labels.forces:
-            check_stated_force_unit(file, labels.energy / labels.length)
+            check_stated_force_unit(file, labels.forces, labels.energy, labels.length)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
         check = ForceCheck()
         for block in self._read(file, labels):

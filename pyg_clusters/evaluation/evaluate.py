@@ -162,8 +162,9 @@ def _read(
 
     For a coverage they also have the value ``group``, if all frames have one.
     """
-    for file, unit in units.items() if units and forces else ():
-        check_stated_force_unit(Path(file), unit)
+    if units and forces:
+        for file, unit in units.items():
+            check_stated_force_unit(Path(file), forces, unit)
     read = partial(
         read_blocks,
         options.frames,

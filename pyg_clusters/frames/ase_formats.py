@@ -92,6 +92,7 @@ STATES: Mapping[str, re.Pattern[str]] = {
         "nwchem-out": r"^\s*(?:Charge\s*:\s*(?P<charge>-?\d+)\s*$|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
         "orca-output": r"^\s*(?:Total Charge\s+Charge\s+\.+\s*(?P<charge>-?\d+)"
         r"|Multiplicity\s+Mult\s+\.+\s*(?P<multiplicity>\d+))",
+        "turbomole": r"^\$(?:eht\s+charge\s*=|chrg)\s*(?P<charge>[-+]?\d+)(?:\s+unpaired\s*=\s*(?P<unpaired>\d+))?",
     }.items()
 }
 """Matches the charge and spin multiplicity in a file, by format."""

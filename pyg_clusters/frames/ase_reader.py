@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols, covalent_radii
 from ase.db import connect
-from ase.io import Trajectory, iread
+from ase.io import Trajectory, iread, ulm
+from ase.io.dlp4 import DLP4_LABELS_KEY
 from ase.outputs import all_outputs
 from ase.units import Hartree
 
@@ -39,13 +40,16 @@ from pyg_clusters.frames.block import (
     names_found,
     offsets,
 )
-from pyg_clusters.frames.electronic_state import stated_states
+from pyg_clusters.frames.electronic_state import stated_states, take_state
 from pyg_clusters.frames.opening import unpacked
 from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
 from pyg_clusters.units import LENGTH_NAMES
+
+LABELS: Mapping[str, str] = {"gromacs": "atomtypes", **dict.fromkeys(("dlp4", "dlp-history"), DLP4_LABELS_KEY)}
+"""Array of the labels of atoms, by format, for formats whose labels ASE does not read as elements correctly."""
 
 SHORTEST: float = 0.65
 """Median distance to the nearest atom, in bond lengths, below which positions are in another unit."""
@@ -189,6 +193,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
         for number, frame in enumerate(frames, start=1):  # noqa: B007
             if isinstance(frame, Atoms):
                 frame.info |= stated
+                take_state(frame, getattr(frame.calc, "parameters", {}))
                 if rotated and frame.calc is not None:
                     frame.calc.results.pop("forces", None)
                 if of_aenet:
@@ -223,6 +228,9 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             return
         if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
             del atoms.arrays["residuenames"]
+        if kind == "gpw":
+            with ulm.open(copy) as reader:
+                take_state(atoms, reader.parameters.asdict() if "parameters" in reader else {})
         if kind == "runnerdata" and _is_compressed(atoms):
             reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
             yield BadFrame(str(path), number, reason)
@@ -231,7 +239,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             reason = "has partly occupied sites; keep the occupied ones only, with an occupancy of 1"
             yield BadFrame(str(path), number, reason)
             continue
-        yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+        yield _with_elements(path, number, atoms, LABELS[kind]) if kind in LABELS else atoms
 
 
 def _is_disordered(atoms: Atoms) -> bool:
@@ -264,9 +272,11 @@ def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
         yield atoms
 
 
-def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
-    """Structure of GROMACS with elements by the labels of its atoms; ASE reads ``AU`` as uranium."""
-    labels = atoms.arrays["atomtypes"].tolist()
+def _with_elements(path: Path, number: int, atoms: Atoms, name: str) -> Atoms | BadFrame:
+    """Structure with elements by the labels of its atoms; ASE reads ``AU`` as uranium, or ``CU`` as carbon."""
+    labels = atoms.arrays[name].tolist()
+    if name == DLP4_LABELS_KEY:  # the labels without what ASE takes for the symbols
+        labels = [symbol + label for symbol, label in zip(atoms.symbols, labels, strict=True)]
     numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         return BadFrame(str(path), number, unknown_label(labels[numbers.index(None)]))
@@ -319,6 +329,7 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
                 atoms.set_array(key, value)
             else:
                 atoms.info[key] = value
-                atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
+            atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
         convert_to_angstrom(atoms, stated)
+        take_state(atoms, row.get("calculator_parameters", {}))
         yield atoms

@@ -17,7 +17,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property, no_element
 from pyg_clusters.frames.block import BadFrame, FrameBlock, offsets
 from pyg_clusters.frames.checks import check_block, too_close
-from pyg_clusters.frames.energy_units import check_is_in_ev
+from pyg_clusters.frames.energy_units import check_forces_in_ev, check_is_in_ev
 from pyg_clusters.frames.join import (
     Joined,
     advised,
@@ -161,8 +161,8 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
         fragments: Treatment of a cluster in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
-        InputError: If it is not an isolated cluster, has two energies or forces that differ, an energy that is not in
-            eV, or a calculator with results at other positions.
+        InputError: If it is not an isolated cluster, has two energies or forces that differ, states another unit than
+            eV or eV/Å, or has a calculator with results at other positions.
 
     Example:
         >>> dimer = Atoms("Ga2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]], info={"energy": -1.5})
@@ -182,6 +182,8 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
             raise InputError(f"the structure is ambiguous: {reason}")
     energy = _one_of(ENERGIES, [frame_property(atoms, key) for key in ENERGIES], ())
     forces = _one_of(FORCES, [atom_property(atoms, key) for key in FORCES], (len(atoms), 3))
+    if forces is not None:
+        check_forces_in_ev(atoms.info)
     if energy is not None:
         y = torch.from_numpy(energy.reshape(1))
         data.y = in_needed_precision(y) if dtype == torch.float32 else y.to(dtype)

@@ -31,26 +31,23 @@ def kind_of(value: object) -> str:
 def column(values: Sequence) -> np.ndarray:
     """Array ``[num_frames, ...]`` of one value per frame.
 
-    Values of one kind become an array of that type, and values of several kinds an array of objects, so that NumPy
-    converts neither numbers to texts nor booleans to numbers.
-
-    Raises:
-        ValueError: If the values have different shapes.
+    Values of one kind and shape become an array of that type, and others an array of objects, so that NumPy converts
+    neither numbers to texts nor booleans to numbers.
 
     Example:
         >>> column([0, 0.73]).dtype, column([1, "a"]).tolist()
         (dtype('float64'), [1, 'a'])
     """
-    kinds = {kind_of(value) for value in values}
-    if len(kinds) <= 1 and not _rounds(values):
+    if len({(kind_of(value), np.shape(value)) for value in values}) <= 1 and not _rounds(values):
         return np.array(values)
     mixed = np.empty(len(values), dtype=object)
-    mixed[:] = values
+    for index, value in enumerate(values):
+        mixed[index] = value
     return mixed
 
 
 def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate columns, as objects if they are of several kinds (see :func:`column`).
+    """Concatenate values per atom, as objects if they are of several kinds (see :func:`column`).
 
     Raises:
         ValueError: If they have different shapes.
@@ -245,7 +242,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """Merge blocks into one, with the frames in the order of their indices.
 
     Raises:
-        ValueError: If the shape of a property differs between blocks.
+        ValueError: If the shape of a property per atom differs between blocks.
     """
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
@@ -258,7 +255,9 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         ptr=ptr,
         cell=np.concatenate([part.cell for part in parts]),
         pbc=np.concatenate([part.pbc for part in parts]),
-        properties={key: concatenated([part.properties[key] for part in parts]) for key in first.properties},
+        properties={
+            key: column([value for part in parts for value in part.properties[key]]) for key in first.properties
+        },
         atom_properties={
             key: concatenated([part.atom_properties[key] for part in parts]) for key in first.atom_properties
         },

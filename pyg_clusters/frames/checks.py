@@ -34,15 +34,17 @@ def numbers(block: FrameBlock, key: str) -> np.ndarray:
     """
     values = block.properties[key]
     if values.dtype.kind in "iuf" and values.size == len(block):
-        values = values.reshape(-1).astype(np.float64)
-        wrong = np.flatnonzero(~np.isfinite(values))
+        wrong = np.zeros(len(block), dtype=bool)
     else:
         wrong = np.array([kind_of(value) != "a number" or np.size(value) != 1 for value in values], dtype=bool)
-        wrong = np.flatnonzero(wrong) if wrong.any() else np.arange(len(block))
-    if wrong.size:
-        value = np.asarray(values[wrong[0]]).tolist()
+    if not wrong.any():
+        values = values.reshape(-1).astype(np.float64)
+        wrong = ~np.isfinite(values)
+    if wrong.any():
+        frame = wrong.argmax()
+        value = np.asarray(values[frame]).tolist()
         raise InputError(
-            f"{block.file}, frame {block.number[wrong[0]]}: {key!r} must be a number, got {value!r}; fix or remove the "
+            f"{block.file}, frame {block.number[frame]}: {key!r} must be a number, got {value!r}; fix or remove the "
             "frame"
         )
     return values

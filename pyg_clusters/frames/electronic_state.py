@@ -1,8 +1,9 @@
 """Charge and spin of a cluster, as stated by its frame."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from ase import Atoms
@@ -41,8 +42,13 @@ WITHOUT_EQUALS: re.Pattern[str] = re.compile(
 )
 """Matches a charge or spin after a colon or a blank, and its value, which ASE would not read."""
 
+BOTH: re.Pattern[str] = re.compile(
+    r"\bcharge\s*[/,&]\s*(?:spin[\s_]*)?mult(?:iplicity)?\s*[:=]?\s*([-+]?\d+)[\s,/]+(\d+)(?![\w.])", re.IGNORECASE
+)
+"""Matches a charge and multiplicity after their names, as in ``Charge/Mult: 1 2``, and their values."""
+
 STATED: re.Pattern[bytes] = re.compile(
-    rf"{_any_of(STATE_NAMES)}[\"']?\s*(?:=|(?::|(?<=\s))(?=\s*[-+]?\d))".encode()
+    rf"{BOTH.pattern}|{_any_of(STATE_NAMES)}[\"']?\s*(?:=|(?::|(?<=\s))(?=\s*[-+]?\d))".encode()
     + rb"\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
     re.IGNORECASE,
 )
@@ -116,6 +122,25 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
             f"({atoms.get_chemical_formula()}, charge {charge}); correct or remove it"
         )
     return ElectronicState(charge, unpaired, electrons)
+
+
+def take_state(atoms: Atoms, parameters: Mapping[str, object]):
+    """Add the charge and multiplicity among the parameters of a calculator to ``info``, unless the frame states them.
+
+    A value of 0 or ``None`` means the default of the calculator.
+
+    Example:
+        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]])
+        >>> take_state(dimer, {"xc": "PBE", "charge": 1})
+        >>> dimer.info
+        {'charge': 1}
+    """
+    stated = {str(name).lower() for name in atoms.info}
+    kinds = (CHARGE_NAMES, CHARGE_NAMES), (MULTIPLICITY_NAMES, MULTIPLICITY_NAMES | UNPAIRED_NAMES | SPIN_NAMES)
+    for (names, alike), array in zip(kinds, INITIAL_ARRAYS, strict=True):
+        if stated.isdisjoint(alike) and not np.any(atoms.arrays.get(array, 0)):
+            values = {name: value for name, value in parameters.items() if name in names}
+            atoms.info |= {name: value for name, value in values.items() if isinstance(value, Real) and value}
 
 
 def may_state(comment: bytes) -> bool:

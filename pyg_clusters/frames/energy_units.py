@@ -15,7 +15,17 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import open_store, unit_of_label
-from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase, length_in_unit
+from pyg_clusters.frames.unit_names import (
+    GRADIENT,
+    PUNCTUATION,
+    ForceUnit,
+    force_unit,
+    force_unit_in_name,
+    is_per_atom,
+    known_unit,
+    unit_in_name,
+)
+from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -25,40 +35,8 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 EARLIER_UNIT_KEYS: re.Pattern[str] = re.compile(f"({EARLIER})?{UNIT_KEYS.pattern}", re.IGNORECASE)
 """Matches such names also in frames that have got a new energy, see :func:`replace_energies`."""
 
-BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
-"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
-
-PER_ATOM: re.Pattern[str] = re.compile(
-    "|".join(
-        (
-            r"(?:.*[a-z)\]])?[_ -]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?",  # energy_per_atom, E/N
-            r"per_?atom_.*",
-            r"(?:.*[_ (\[-])?(?:m?ev|ha|hartree|ry|kcal_mol|kj_mol)[_ ]?(?:atom|at)[)\]]?",  # energy_eV_atom
-            r"(?:.*[_ ])?e(?:nergy|tot)?_?pa",
-        )
-    ),
-    re.IGNORECASE,
-)
-"""Matches names and units of energies per atom, see :func:`is_per_atom`."""
-
-SPELLINGS: Mapping[str, str] = {
-    **{name.lower(): name for name in ENERGY_UNITS},
-    **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
-    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
-    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
-    **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
-    **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
-}
-"""Names of units by their spellings in files, in lower case."""
-
 ENERGY_LABELS: tuple[str, ...] = ("energy", "binding_energy")
 """Names of the energies that this package calculates, in eV."""
-
-PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
-"""Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
-
-PUNCTUATION: str = " ,;:()[]{}"
-"""Characters around a unit that do not belong to it."""
 
 DIGITS: bytes = b"0123456789.+-"
 """Characters of numbers."""
@@ -104,7 +82,7 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     if file_format(file) == "store":
         return {target: _unit_in_store(file, target) for target in targets}
     unstated: dict[str, str] = {}
-    for number, info in _infos(file):
+    for number, info, _ in _infos(file):
         where = f"{file}, frame {number}"
         for target, found in units.items():
             statements = _statements(where, info, target)
@@ -133,34 +111,27 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
     return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
-def _infos(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Index and values of each frame that may state another unit than those before."""
-    kind = file_format(file)
-    if kind == "xyz":
-        yield from ((number, info) for number, info, _ in _comments(file))
-    if kind not in WITH_INFO:
-        return
-    for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep"):
-        for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
-            yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+def _infos(file: Path, length: float = 1.0) -> Iterator[tuple[int, Mapping[str, object], float]]:
+    """Index, values, and unit of length in Å from which it will be converted, of each frame that may state new units.
 
-
-def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
-    """Index, values and unit of length in Å of each frame of XYZ text whose comment differs from those before.
-
-    Comments that differ only in numbers are alike.
+    Comments of XYZ text that differ only in numbers are alike; ``length`` is the unit in Å that the user states.
     """
+    kind = file_format(file)
+    if kind in WITH_INFO:
+        for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep", length=length):
+            for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
+                yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}, 1.0
     known = set()
-    for number, frame in enumerate(text_frames(file)):
+    for number, frame in enumerate(text_frames(file) if kind == "xyz" else ()):
         if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
             continue
         known.add(words)
         info: dict[str, object] = {}
-        length = 1.0
+        stated = None
         with suppress(ValueError, IndexError, KeyError):  # the reader reports what cannot be read
             comment = comment_for_ase(frame.comment)
-            info, length = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length or 1.0
-        yield number, info, length
+            info, stated = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length
+        yield number, info, stated or 1.0
 
 
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
@@ -219,47 +190,6 @@ def replace_energies(info: MutableMapping):
             info.pop(key)
 
 
-def unit_in_name(name: str) -> str | None:
-    """Unit at the end of the name of an energy, if any.
-
-    Example:
-        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
-        ['Ha', 'Hartree', None, None]
-    """
-    return _name_and_unit(name)[1]
-
-
-def is_per_atom(name: str) -> bool:
-    """Whether a name of an energy, or a unit, is per atom.
-
-    Example:
-        >>> [is_per_atom(name) for name in ("E/N", "eV/atom", "energy_per_atom_eV", "energy_eV")]
-        [True, True, True, False]
-    """
-    return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
-
-
-def _name_and_unit(name: str) -> tuple[str, str | None]:
-    """Name of an energy without the unit at its end, and this unit."""
-    name = PER_MOL.sub("/mol", name)
-    for match in BEFORE_UNIT.finditer(name):
-        end = name[match.end() :].strip(PUNCTUATION)
-        if end != "Au" and end.lower() != "atomic" and (unit := known_unit(end)):  # E_Au is that of gold
-            return name[: match.start()], unit
-    return name, None
-
-
-def known_unit(name: str) -> str | None:
-    """Name in :data:`~pyg_clusters.units.ENERGY_UNITS` of a unit in any spelling; ``None`` if it is unknown.
-
-    Example:
-        >>> known_unit("kcal mol^-1"), known_unit("(a.u.)"), known_unit("Å")
-        ('kcal/mol', 'Hartree', None)
-    """
-    name = PER_MOL.sub("/mol", name.strip(PUNCTUATION).lower())
-    return SPELLINGS.get(name) or SPELLINGS.get(name.rstrip("."))
-
-
 def _is_energy(name: str) -> bool:
     """Whether a text is a unit of energies, or of energies per atom."""
     return known_unit(name) is not None or is_per_atom(name)
@@ -293,20 +223,44 @@ def check_is_in_ev(info: Mapping[str, object], target: str):
             )
 
 
-def check_stated_force_unit(file: Path, unit: float):
-    """Check that the assumed unit of forces in eV/Å agrees with the ``force_unit`` that XYZ text states, if any."""
-    for number, info, length in _comments(file) if file.exists() and file_format(file) == "xyz" else ():
+def check_forces_in_ev(info: Mapping[str, object]):
+    """Check that the ``info`` of a structure states no other unit of forces than eV/Å."""
+    for key, value in info.items():
+        if FORCE_UNIT.fullmatch(f"{key}=x"):
+            _check_force_unit(f"the structure states {key}={value}", force_unit(str(value)), 1.0)
+
+
+def check_stated_force_unit(file: Path, name: str, energy: float, length: float = 1.0):
+    """Check that values are forces in the assumed units, by their name and by the ``force_unit`` of the frames.
+
+    Args:
+        file: The file.
+        name: Name of the values.
+        energy: Unit of the energies in eV.
+        length: Unit of the positions in Å that the user states.
+
+    Raises:
+        InputError: If they are in another unit, or a gradient by their name.
+    """
+    if GRADIENT.search(name):
+        raise InputError(f"{file}: {name!r} is a gradient by its name; give the forces, which are minus the gradient")
+    if (named := force_unit_in_name(name)) is not None:
+        _check_force_unit(f"{file}: states {name}", named, energy / length)
+    for number, info, converted in _infos(file, length) if file.exists() else ():
         for key, value in info.items():
-            if not FORCE_UNIT.fullmatch(f"{key}=x"):
-                continue
-            energy, of_length = str(value).rpartition("/")[0] or str(value), length_in_unit(str(value))
-            length = 1.0 if of_length == 1 else length  # the reader converts the length unless it is Å
-            stated = ENERGY_UNITS.get(known_unit(energy) or "", math.nan) / of_length
-            if not math.isclose(stated * length, unit, rel_tol=1e-3):
-                raise InputError(
-                    f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "
-                    f"{unit / length:.6g} eV/Å; convert them to the unit of the energies per Å"
-                )
+            if FORCE_UNIT.fullmatch(f"{key}=x"):
+                where = f"{file}, frame {number}: states {key}={value}"
+                _check_force_unit(where, force_unit(str(value)), energy / length, converted)
+
+
+def _check_force_unit(stated: str, found: ForceUnit | None, unit: float, converted: float = 1.0):
+    """Check a stated unit of forces, which the reader converts if their length is ``converted`` in Å."""
+    length = converted if found is not None and math.isclose(found.length, converted) else 1.0
+    if found is None or not math.isclose(found.value * length, unit, rel_tol=1e-3):
+        raise InputError(
+            f"{stated}, but the forces are read in units of {unit / length:.6g} eV/Å; convert them to the unit of the "
+            "energies per Å"
+        )
 
 
 def units_of_labels(files: Iterable[str | Path], target: str, name: str | None = None) -> dict[str, float]:

@@ -11,11 +11,12 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, kind_of
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.energy_units import check_stated_force_unit, stated_units, unit_in_name
+from pyg_clusters.frames.energy_units import check_stated_force_unit, stated_units
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
 from pyg_clusters.frames.store_layout import FORMAT, VERSION, new_hdf5
+from pyg_clusters.frames.unit_names import force_unit_in_name, unit_in_name
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
@@ -184,8 +185,10 @@ class _Writer:
             if found != kind:
                 raise refused(row, f"{found}, but {kind} in the frames before it: convert it, or leave it out")
         self.kinds[name] = kind
-        if name in self.file and self.file[name].shape[1:] != values.shape[1:]:
-            raise refused(0, f"which differs in shape from {self.file[name].shape[1:]} in the frames before it")
+        shape = self.file[name].shape[1:] if name in self.file else np.shape(values[0])
+        shapes = map(np.shape, values) if values.dtype == object else [values.shape[1:]]
+        if (odd := next((row for row, found in enumerate(shapes) if found != shape), None)) is not None:
+            raise refused(odd, f"which differs in shape from {shape} in the frames before it")
         if kind == KINDS["U"]:
             if (wrong := next((row for row, value in enumerate(values.flat) if "\0" in value), None)) is not None:
                 raise refused(wrong * len(values) // values.size, "which contains a zero byte: remove that byte")
@@ -271,7 +274,7 @@ def convert(options: ConvertOptions) -> WrittenFrames:
 def _energy_units(frames: Frames) -> str | dict[str, str]:
     """Unit of all labels that the files state, which must be the same in all of them, or units by name of the label.
 
-    Labels without a stated unit are in eV. Energies with a unit in their name keep it there.
+    Labels without a stated unit are in eV. Energies and forces with a unit in their name keep it there.
     """
     keys = [key for key in frames.options.properties if unit_in_name(key) is None]
     found: dict[str, tuple[str, Path]] = {}
@@ -285,7 +288,8 @@ def _energy_units(frames: Frames) -> str | dict[str, str]:
                 )
     units = {key: name for key, (name, _) in found.items()}
     common = next(iter(units.values()), "eV") if len(set(units.values())) < 2 else None
-    if any("force" in key.lower() for key in frames.options.atom_properties):
-        for path in frames.paths:
-            check_stated_force_unit(path, ENERGY_UNITS[common or "eV"])
+    for key in frames.options.atom_properties:
+        if "force" in key.lower() and force_unit_in_name(key) is None:
+            for path in frames.paths:
+                check_stated_force_unit(path, key, ENERGY_UNITS[common or "eV"])
     return common or {key: name for key, name in units.items() if name != "eV"}

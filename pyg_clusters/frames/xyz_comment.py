@@ -1,6 +1,5 @@
 """Comment lines of (extended) XYZ text: values, cells, and the units that they state."""
 
-import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +10,7 @@ from ase.geometry import cellpar_to_cell
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.frames.block import column
-from pyg_clusters.frames.electronic_state import WITHOUT_EQUALS
+from pyg_clusters.frames.electronic_state import BOTH, WITHOUT_EQUALS
 from pyg_clusters.frames.provenance import EARLIER, INITIAL, SOURCE_FILE
 from pyg_clusters.frames.text import with_usual_exponents
 from pyg_clusters.units import LENGTH_NAMES
@@ -122,7 +121,7 @@ def comment_for_ase(line: bytes) -> Comment:
         UnusableText: If a key has two values, the unit of the positions is unknown, or the frame holds other
             quantities.
     """
-    text = with_usual_exponents(decoded(line).strip())
+    text = BOTH.sub(r"charge=\1 multiplicity=\2", with_usual_exponents(decoded(line).strip()))
     if (of_i_pi := _of_i_pi(text)) is not None:
         return of_i_pi
     stating = WITHOUT_EQUALS.finditer(QUOTED.sub("", text) if "=" in text else text)
@@ -147,16 +146,6 @@ def comment_for_ase(line: bytes) -> Comment:
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
     return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), info, length, None)
-
-
-def length_in_unit(unit: str) -> float:
-    """Length in Å in a unit of forces such as ``Ha/Bohr`` or ``au``; NaN if it is unknown.
-
-    Example:
-        >>> length_in_unit("eV/Å"), round(length_in_unit("au"), 3)
-        (1.0, 0.529)
-    """
-    return LENGTH_NAMES.get(unit.rpartition("/")[2].strip().lower(), math.nan)
 
 
 def check_in_angstrom(comment: bytes):

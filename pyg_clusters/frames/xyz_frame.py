@@ -1,5 +1,6 @@
 """Frames of (extended) XYZ text, and their conversion by ASE."""
 
+import math
 import re
 from io import StringIO
 from pathlib import Path
@@ -14,13 +15,13 @@ from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.electronic_state import may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
+from pyg_clusters.frames.unit_names import force_unit, force_unit_in_name
 from pyg_clusters.frames.xyz_comment import (
     FORCE_UNIT,
     UnusableText,
     check_in_angstrom,
     comment_for_ase,
     decoded,
-    length_in_unit,
     may_name_a_unit,
 )
 
@@ -50,9 +51,8 @@ class TextFrame(NamedTuple):
 def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0) -> Atoms | BadFrame:
     """Convert a frame by ASE, with elements from the labels of atoms, or return its fault.
 
-    Positions, the cell, and values per atom with "force" in their name are converted from the unit of length that the
-    frame states to Å, unless it states that forces are per Å. A frame that states none is returned as it is; ``length``
-    is the unit in Å that the user states.
+    Values are converted from the unit of length that the frame states, see :func:`convert_to_angstrom`. A frame that
+    states none is returned as it is; ``length`` is the unit in Å that the user states.
     """
     try:
         comment = comment_for_ase(frame.comment)
@@ -74,23 +74,24 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0)
         atoms.set_cell(comment.cell)
         atoms.pbc = True
     if comment.length is not None:
-        of_forces = [key for key in atoms.info if FORCE_UNIT.fullmatch(f"{key}=x")]
-        converted = all(length_in_unit(str(atoms.info[key])) != 1 for key in of_forces)
-        convert_to_angstrom(atoms, comment.length, forces=converted)
-        for key in of_forces if converted else ():
-            unit = str(atoms.info[key])
-            atoms.info[key] = f"{unit.rpartition('/')[0] or unit}/Å"
+        convert_to_angstrom(atoms, comment.length)
     return atoms
 
 
-def convert_to_angstrom(atoms: Atoms, length: float, *, forces: bool = True):
-    """Convert positions, cell and forces of a frame from a unit of ``length`` in Å; the unit of energies stays."""
+def convert_to_angstrom(atoms: Atoms, length: float):
+    """Convert positions, cell and forces of a frame from a unit of ``length`` in Å; the unit of energies stays.
+
+    Forces are values per atom with "force" in their name. They stay as they are if their name states a unit, or if the
+    frame states that they are per another unit of length; otherwise a unit that it states becomes that per Å.
+    """
     atoms.set_cell(atoms.cell * length)
     atoms.positions *= length
-    results = {} if atoms.calc is None else atoms.calc.results
-    for values in (atoms.arrays, results) if forces else ():
-        names = [key for key in values if "force" in key.lower() and np.asarray(values[key]).dtype.kind == "f"]
-        values |= {key: values[key] / length for key in names}
+    stated = {key: force_unit(str(value)) for key, value in atoms.info.items() if FORCE_UNIT.fullmatch(f"{key}=x")}
+    if all(unit is not None and math.isclose(unit.length, length) for unit in stated.values()):
+        atoms.info |= {key: f"{unit.energy}/Å" for key, unit in stated.items() if unit is not None}
+        for values in (atoms.arrays, {} if atoms.calc is None else atoms.calc.results):
+            names = [key for key in values if "force" in key.lower() and force_unit_in_name(key) is None]
+            values |= {key: values[key] / length for key in names if np.asarray(values[key]).dtype.kind == "f"}
     if atoms.calc is not None:
         atoms.calc.atoms = atoms.copy()  # the positions of its results
 

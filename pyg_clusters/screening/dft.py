@@ -18,6 +18,7 @@ from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limit
 from pyg_clusters.errors import InputError, MissingProperty, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
+from pyg_clusters.frames.checks import numbers
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
@@ -251,8 +252,6 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
             raise InputError(
                 f"{run.file}: its charge is {charge}, that of candidate {index + 1} is {expected}; omit the file"
             )
-        if not np.isfinite(run.energy):
-            raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; omit the file")
         taken[index] = run
     return dict(sorted(taken.items()))
 
@@ -269,11 +268,11 @@ def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:
     runs: list[_Run] = []
     unit = units_of_labels([file], key)[str(file)]
     for block in read_blocks(file, properties=[key], with_atoms=True, fragments="keep", report=False):
-        for atoms, frame, energy in zip(block.atoms or (), block.number, block.properties[key], strict=True):
+        for atoms, frame, energy in zip(block.atoms or (), block.number, numbers(block, key) * unit, strict=True):
             starts = matcher.starts(atoms)
             if not runs or (starts and not set(starts) & set(runs[-1].starts)):
-                runs.append(_Run(str(file), int(frame), atoms, float(energy) * unit, starts))
-            runs[-1].atoms, runs[-1].energy = atoms, float(energy) * unit
+                runs.append(_Run(str(file), int(frame), atoms, float(energy), starts))
+            runs[-1].atoms, runs[-1].energy = atoms, float(energy)
     return runs
 
 
