@@ -10,12 +10,12 @@ from pyg_clusters.screening.scores import (
     SizeFrames,
     isomer_curve,
     isomers_by_energy,
-    merge_isomers,
     ranking,
     recall_curve,
     score_random,
     score_selection,
 )
+from pyg_clusters.structures.duplicates import merge_groups
 from pyg_clusters.units import KCAL_PER_MOL
 
 TRUTH = np.array([-10.0, -9.9995, -9.8, -9.6, -9.2, -9.0])
@@ -37,11 +37,11 @@ def test_isomers_by_energy():
     assert isomers_by_energy(np.zeros(0)).tolist() == []
 
 
-def test_merged_isomers():
+def test_merged_groups():
     by_energy, by_structure = np.array([0, 0, 1, 2, 3]), np.array([7, 9, 9, 4, 7])
-    assert merge_isomers(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
-    assert merge_isomers(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
-    assert merge_isomers(np.arange(5), by_structure).tolist() == [0, 1, 1, 2, 0]
+    assert merge_groups(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
+    assert merge_groups(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
+    assert merge_groups(np.arange(5), by_structure).tolist() == [0, 1, 1, 2, 0]
 
 
 def test_recall_curve():

@@ -8,8 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 from ase.data import atomic_numbers
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data, InMemoryDataset
@@ -21,7 +19,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.metrics import PER_ATOM, look_per_atom
 from pyg_clusters.nn.output_scale import shift_of_references
-from pyg_clusters.structures.duplicates import copies, copy_groups
+from pyg_clusters.structures.duplicates import copies, copy_groups, merge_groups
 
 MAX_COMPARED: int = 200
 """Maximum number of clusters of a part of the split from which warnings about the data are derived."""
@@ -260,11 +258,7 @@ class TrainingData:
 
     def _with_copies(self, clusters: Tensor, groups: Tensor) -> np.ndarray:
         """Groups of some clusters ``[num_graphs]``, merged where they share a structure."""
-        of_copies = copy_groups(*_structures(self.batches, clusters))
-        index = groups.unique(return_inverse=True)[1].numpy()
-        num = len(of_copies)
-        links = coo_array((np.ones(num), (of_copies, num + index)), shape=(2 * num, 2 * num))
-        return connected_components(links, directed=False)[1][of_copies]
+        return merge_groups(copy_groups(*_structures(self.batches, clusters)), groups.numpy())
 
     def sample(self) -> list[int]:
         """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""

@@ -33,7 +33,6 @@ from pyg_clusters.screening.scores import (
     check_truth,
     isomer_curve,
     isomers_by_energy,
-    merge_isomers,
     ranking,
     recall_curve,
     recall_curves,
@@ -42,7 +41,7 @@ from pyg_clusters.screening.scores import (
     scores_by_strategy,
 )
 from pyg_clusters.strategies import STRATEGIES, Bins
-from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.duplicates import merge_groups, representatives
 from pyg_clusters.structures.relaxation import LEFT_RANGE
 from pyg_clusters.terminal import counting, print_table
 
@@ -228,7 +227,7 @@ def frames_by_size(
         }
         isomer = isomers_by_energy(true[index])
         if structure is not None:
-            isomer = merge_isomers(isomer, structure[index])
+            isomer = merge_groups(isomer, structure[index])
         composition = kind if isinstance(kind, str) else ""
         sets.append(
             SizeFrames(

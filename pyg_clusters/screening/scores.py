@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau
 
 from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, legend, tidy
@@ -120,20 +118,6 @@ def isomers_by_energy(energy: np.ndarray) -> np.ndarray:
             current, low = current + 1, energy[index]
         isomer[index] = current
     return isomer
-
-
-def merge_isomers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Merge two assignments of frames to isomers, ``[num_frames]``: an isomer shared in either of them is shared.
-
-    Example:
-        >>> merge_isomers(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
-        array([0, 0, 0, 1, 0])
-    """
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    num_nodes = len(a) + len(b)
-    links = coo_array((np.ones(len(a)), (a, len(a) + b)), shape=(num_nodes, num_nodes))
-    return np.unique(connected_components(links, directed=False)[1][a], return_inverse=True)[1]
 
 
 def ranking(frames: SizeFrames, lowest: int = LOWEST) -> Ranking:
