@@ -249,11 +249,11 @@ def _atoms_to_write(candidate: Candidate) -> Atoms:
     return atoms
 
 
-RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
+RELAXED_INFO = ("model_energy", "model_fmax", "model_steps", "converged")
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
-    """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
+    """Relax structures to the nearest local minima of a model, with :data:`RELAXED_INFO` in their ``info``."""
     with FrameProgress("frames relaxed", len(structures), estimate=False) as progress:
         return list(BatchedEnergy(predictor.model).relax(structures, fmax, steps, progress.advance))
 
@@ -272,7 +272,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     left: list[str] = []
     minima = relax_atoms([candidate.atoms for candidate in screening.candidates], predictor, fmax, steps)
     for start, atoms in zip(screening.candidates, minima, strict=True):
-        results = {name: atoms.info[name] for name in RESULTS}
+        results = {name: atoms.info[name] for name in RELAXED_INFO}
         relaxation = {"initial_pred_energy": start.energy, **results, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")}
         candidate = replace(start, atoms=atoms, energy=results["model_energy"], relaxation=relaxation)
         if not candidate.inside:
