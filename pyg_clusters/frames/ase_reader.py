@@ -41,7 +41,7 @@ from pyg_clusters.frames.block import (
 )
 from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.opening import unpacked
-from pyg_clusters.frames.provenance import origins_of
+from pyg_clusters.frames.provenance import stated_origins
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
@@ -83,7 +83,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
         atom_properties=atom_properties,
         atoms=LazyAtoms(partial(frames.__getitem__, number) for number in frames) if options.with_atoms else None,
         unreadable=unreadable,
-        origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
+        origin=stated_origins(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )
 
