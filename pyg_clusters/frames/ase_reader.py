@@ -33,11 +33,11 @@ from pyg_clusters.frames.block import (
     ReadOptions,
     UnlabelledFrame,
     UnrecoverableFrame,
+    arrays_of,
     column,
     concatenated,
     kind_of,
     names_found,
-    offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.opening import unpacked
@@ -61,7 +61,6 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
             unreadable.append(bad)
         elif isinstance(frame, Atoms):
             frames[number] = frame
-    sizes = [len(atoms) for atoms in frames.values()]
     properties, atom_properties = {}, {}
     try:
         for key in options.properties:
@@ -72,13 +71,9 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     except ValueError as error:  # values of different shapes
         raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
     return FrameBlock(
-        file=str(path),
-        number=np.fromiter(frames, dtype=np.int64),
-        z=np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames.values())]),
-        pos=np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames.values())]),
-        ptr=offsets(sizes),
-        cell=np.array([atoms.cell.array for atoms in frames.values()], dtype=float).reshape(-1, 3, 3),
-        pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
+        str(path),
+        np.fromiter(frames, dtype=np.int64),
+        *arrays_of(list(frames.values())),
         properties=properties,
         atom_properties=atom_properties,
         atoms=LazyAtoms(partial(frames.__getitem__, number) for number in frames) if options.with_atoms else None,

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyg_clusters.composition import comparable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, write_extxyz, write_table
-from pyg_clusters.frames.block import offsets
+from pyg_clusters.frames.block import arrays_of
 from pyg_clusters.frames.provenance import (
     EARLIER,
     ENERGY_PREDICTION,
@@ -286,8 +286,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     if screening.candidates and not relaxed:
         raise InputError("no frame has a finite energy after the relaxation: the model cannot relax these frames")
     if relaxed and predictor.gives_spread:
-        z, pos = (np.concatenate([getattr(one.atoms, name) for one in relaxed]) for name in ("numbers", "positions"))
-        ptr = offsets([one.size for one in relaxed])
+        z, pos, ptr, _, _ = arrays_of([one.atoms for one in relaxed])
         spreads = cast(Tensor, predictor(z, pos, ptr).spread)
         relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
     ranked = list(_with_ranks(relaxed))
