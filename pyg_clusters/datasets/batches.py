@@ -11,7 +11,8 @@ from torch_geometric.data import Dataset as GraphDataset
 
 from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
+from pyg_clusters.frames.block import atoms_of
+from pyg_clusters.geometry import ptr_to_batch
 
 
 class ClusterBatches(Dataset):
@@ -50,7 +51,7 @@ class ClusterBatches(Dataset):
         slices = self.dataset.slices
         batch = Data(idx=chosen)
         for key, values in self.values.items():
-            elements, offsets = _ranges(slices[key], chosen)
+            elements, offsets = map(torch.from_numpy, atoms_of(slices[key].numpy(), chosen.numpy()))
             batch[key] = values[elements]
             if key == "z":
                 batch.ptr, batch.batch = offsets, ptr_to_batch(offsets)
@@ -107,11 +108,3 @@ def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
 def _is_flat(content: Data, key: str, value: object) -> bool:
     """Whether the values of all clusters are concatenated along the first axis, as in a batch."""
     return isinstance(value, Tensor) and content.__cat_dim__(key, value) == 0 and "index" not in key
-
-
-def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Elements of the chosen segments of ``ptr`` and their new offsets."""
-    sizes = ptr.diff()[chosen]
-    new_ptr = sizes_to_ptr(sizes)
-    shift = torch.repeat_interleave(ptr[chosen] - new_ptr[:-1], sizes)
-    return torch.arange(shift.numel()) + shift, new_ptr
