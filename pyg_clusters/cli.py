@@ -194,7 +194,7 @@ def _show(result: Any):
 
 def _with_files(options: Any) -> Any:
     """Check that the files named in the options exist, before the imports, which take seconds."""
-    for name in (name for field in ("frames", "paths", "parts") for name in getattr(options, field, None) or ()):
+    for name in (name for field in ("frames", "paths") for name in getattr(options, field, None) or ()):
         is_path = os.sep in name or "." in name  # otherwise it may be the name of shipped data or a pretrained model
         if is_path and not has_magic(name) and not os.path.lexists(os.path.expanduser(name)):
             raise InputError(f"{name}: no such file")

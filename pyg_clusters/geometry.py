@@ -103,7 +103,7 @@ def sizes_to_ptr(sizes: Tensor) -> Tensor:
 def whole_clusters(ptr: Tensor, at_once: int, power: int = 1) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of successive clusters with offsets ``ptr [num_graphs + 1]``, of about ``at_once`` atoms or one cluster.
 
-    With a power of 2 the number of pairs is bounded instead of that of atoms.
+    With a power of 2 the number of pairs is bounded instead of that of atoms, with a power of 0 that of clusters.
 
     Yields:
         The atoms of a block, and the offsets of its clusters in it.

@@ -16,9 +16,10 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, Ensemble, load_model, save_ensemble, save_model
-from pyg_clusters.screening.benchmark import SizeFrames, relaxed
+from pyg_clusters.screening.benchmark import relaxed
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates
 from pyg_clusters.screening.pool import FramePool
+from pyg_clusters.screening.scores import SizeFrames
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Uncertain
 from pyg_clusters.structures import ModelCalculator, energy_and_forces, relaxation

@@ -14,7 +14,8 @@ from ase.io import read
 from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import CopperGoldClusters, GalliumClusters, SodiumShielding, group_split
-from pyg_clusters.datasets.training_data import ClusterBatches, TrainingData
+from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
@@ -23,7 +24,7 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics, shielding_metrics
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import SHIPPED, available_models
-from pyg_clusters.screening.scores import isomers_by_energy, ranking
+from pyg_clusters.screening.scores import SizeFrames, isomers_by_energy, ranking
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, energy_and_forces, local_minimum
 from pyg_clusters.testing import validate_model
 
@@ -214,13 +215,15 @@ def test_errors_of_the_gallium_screening_card():
         batch = ClusterBatches(dataset).stored(range(len(dataset)))
         truth = batch.y.double().numpy()
         isomer = isomers_by_energy(truth)
-        found = ranking(Predictor(model)(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size)
+        z, pos = batch.z.view(-1, size).numpy(), batch.pos.view(-1, size, 3).numpy()
+        predicted, by_gallium = (
+            Predictor(each)(batch.z, batch.pos, batch.ptr).energy.numpy() for each in (model, load_model("gallium"))
+        )
+        found = ranking(SizeFrames(size, z, pos, predicted, truth, isomer))
         assert found.spearman == pytest.approx(notes[f"ga{size}_spearman"], abs=0.002)
         assert found.recall_of_four == pytest.approx(notes[f"ga{size}_recall_of_four"], abs=0.021)
         assert found.rank_of_lowest == pytest.approx(notes[f"ga{size}_rank_of_lowest"], abs=5)
-        poor = ranking(
-            Predictor(load_model("gallium"))(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size
-        )
+        poor = ranking(SizeFrames(size, z, pos, by_gallium, truth, isomer))
         assert found.spearman > poor.spearman + 0.05
 
 

@@ -22,7 +22,14 @@ from pyg_clusters.nn import ShieldingScale
 from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
 from pyg_clusters.papers import nmr, plots_nmr
 from pyg_clusters.papers.nmr import Division, Extent, Row, lasso, schnet
-from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, labelled_cluster, relaxed_pairs
+from pyg_clusters.papers.nmr_findings import (
+    LabelledCluster,
+    Labels,
+    clusters_of_figure_7,
+    findings,
+    labelled_cluster,
+    relaxed_pairs,
+)
 from pyg_clusters.papers.nmr_report import lines_of, write_results
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.transforms.neighbors import SODIUM_RADII
@@ -354,7 +361,7 @@ def test_figures_of_few_atoms_are_made():
         plots_nmr.predicted_distributions(["one"], [y + 5], y),
         plots_nmr.quantiles(["one"], [y + 5], y, fit),
         plots_nmr.shielding_by_coordination(np.arange(28) % 12, y),
-        plots_nmr.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
+        plots_nmr.running_coordination_numbers([LabelledCluster("one", atoms, y[:14], running)]),
     ]
     assert all(len(render(figure)) > 10_000 for figure in made)
 

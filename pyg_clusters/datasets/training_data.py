@@ -1,136 +1,28 @@
-"""Data set, batches and split of a training run."""
+"""Data set and split of a training run."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from ase.data import atomic_numbers
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch.utils.data import Dataset
-from torch_geometric.data import Batch, Data, InMemoryDataset
+from torch_geometric.data import Data
 from torch_geometric.data import Dataset as GraphDataset
 
-from pyg_clusters.datasets.on_disk import OnDiskClusters
+from pyg_clusters.datasets.batches import batches_of
 from pyg_clusters.datasets.splits import KINDS, Split, fold_split, make_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.metrics import PER_ATOM, look_per_atom
 from pyg_clusters.nn.output_scale import shift_of_references
-from pyg_clusters.structures.duplicates import copies, copy_groups
+from pyg_clusters.structures.duplicates import copies, copy_groups, merge_groups
 
 MAX_COMPARED: int = 200
 """Maximum number of clusters of a part of the split from which warnings about the data are derived."""
 
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Maximum size of a training set that is searched for copies."""
-
-
-class ClusterBatches(Dataset):
-    """Batches of an in-memory data set, indexed by lists of clusters.
-
-    Values per atom and per cluster are sliced from the flat tensors of the data set, which is many times faster than
-    collating single graphs. If the data set has a transform or contains edges, single graphs are transformed and
-    collated as in PyG.
-
-    Args:
-        dataset: Clusters with ``z``, ``pos`` and a target ``y`` per cluster or per atom.
-    """
-
-    def __init__(self, dataset: InMemoryDataset):
-        self.dataset = dataset
-        self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset in the full data set
-        content = dataset._data
-        self.values = {key: value for key, value in content.items() if _is_flat(content, key, value)}
-        self.collated = dataset.transform is not None or len(self.values) < len(content.keys())
-
-    def __len__(self) -> int:
-        return self.indices.numel()
-
-    def __getitem__(self, clusters: Sequence[int]) -> Data:
-        if self.collated:
-            return Batch.from_data_list([self.dataset[cluster] for cluster in clusters])
-        return self.stored(clusters)
-
-    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
-        """Return all clusters as a single block, since they are already in memory."""
-        return [self.stored(clusters.tolist())]
-
-    def stored(self, clusters: Sequence[int]) -> Data:
-        """Batch of the stored values per atom and per cluster, without edges and before any transform."""
-        chosen = self.indices[torch.as_tensor(clusters, dtype=torch.long)]
-        slices = self.dataset.slices
-        batch = Data(idx=chosen)
-        for key, values in self.values.items():
-            elements, offsets = _ranges(slices[key], chosen)
-            batch[key] = values[elements]
-            if key == "z":
-                batch.ptr, batch.batch = offsets, ptr_to_batch(offsets)
-        return batch
-
-
-class DiskBatches(Dataset):
-    """Batches of an on-disk data set, indexed by lists of clusters like :class:`ClusterBatches`."""
-
-    def __init__(self, dataset: OnDiskClusters):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, clusters: Sequence[int]) -> Data:
-        if self.dataset.transform is not None:
-            return Batch.from_data_list(self.dataset.__getitems__(list(clusters)))
-        return self.dataset.read(clusters)
-
-    def stored(self, clusters: Sequence[int]) -> Data:
-        """Batch of the stored values, before any transform."""
-        return self.dataset.read(clusters)
-
-    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
-        """Read clusters in blocks, one in memory at a time.
-
-        Args:
-            clusters: Indices of the clusters.
-            positions: Whether to read the positions; otherwise only ``z``, ``ptr``, the target and values per cluster.
-        """
-        return _Repeatable(partial(self.dataset.blocks, clusters, positions))
-
-
-class _Repeatable(Iterable[Data]):
-    """Batches that can be iterated over more than once."""
-
-    def __init__(self, make: Callable[[], Iterator[Data]]):
-        self.make = make
-
-    def __iter__(self) -> Iterator[Data]:
-        return self.make()
-
-
-def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
-    """Create the batches of a data set, in memory or on disk."""
-    if isinstance(dataset, OnDiskClusters):
-        return DiskBatches(dataset)
-    if isinstance(dataset, InMemoryDataset):
-        return ClusterBatches(dataset)
-    raise InputError(f"training needs a data set in memory or OnDiskClusters, got a {type(dataset).__name__}")
-
-
-def _is_flat(content: Data, key: str, value: object) -> bool:
-    """Whether the values of all clusters are concatenated along the first axis, as in a batch."""
-    return isinstance(value, Tensor) and content.__cat_dim__(key, value) == 0 and "index" not in key
-
-
-def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Elements of the chosen segments of ``ptr`` and their new offsets."""
-    sizes = ptr.diff()[chosen]
-    new_ptr = sizes_to_ptr(sizes)
-    shift = torch.repeat_interleave(ptr[chosen] - new_ptr[:-1], sizes)
-    return torch.arange(shift.numel()) + shift, new_ptr
 
 
 class TrainingData:
@@ -260,11 +152,7 @@ class TrainingData:
 
     def _with_copies(self, clusters: Tensor, groups: Tensor) -> np.ndarray:
         """Groups of some clusters ``[num_graphs]``, merged where they share a structure."""
-        of_copies = copy_groups(*_structures(self.batches, clusters))
-        index = groups.unique(return_inverse=True)[1].numpy()
-        num = len(of_copies)
-        links = coo_array((np.ones(num), (of_copies, num + index)), shape=(2 * num, 2 * num))
-        return connected_components(links, directed=False)[1][of_copies]
+        return merge_groups(copy_groups(*self._structures(clusters)), groups.numpy())
 
     def sample(self) -> list[int]:
         """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""
@@ -290,12 +178,12 @@ class TrainingData:
             return [f"more than {MAX_TRAINING_CLUSTERS:,} training clusters: not searched for copies across the split"]
         if "pos" not in self.batches.stored(self.split.train[:1].tolist()):
             return []
-        training = _structures(self.batches, self.split.train)
+        training = self._structures(self.split.train)
         counts = []
         for name, part in {"validation": self.split.val, "test": self.split.test}.items():
             if part.numel():
                 drawn = torch.randperm(part.numel(), generator=torch.Generator().manual_seed(0))[:MAX_COMPARED]
-                number = int((copies(*_structures(self.batches, part[drawn.sort().values]), training) >= 0).sum())
+                number = int((copies(*self._structures(part[drawn.sort().values]), training) >= 0).sum())
                 at_random = f" (drawn at random from {part.numel():,})" if drawn.numel() < part.numel() else ""
                 counts.append((number, f"{number} of {drawn.numel()} {name} clusters{at_random}"))
         if not any(number for number, _ in counts):
@@ -306,14 +194,13 @@ class TrainingData:
             "group or random) keeps copies together"
         ]
 
-
-def _structures(batches: ClusterBatches | DiskBatches, clusters: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of some clusters."""
-    z, pos, sizes = [np.zeros(0, int)], [np.zeros((0, 3), np.float32)], [np.zeros(1, int)]
-    for block in batches.blocks(clusters):
-        if "pos" not in block:
-            raise InputError("the data set has no positions to find copies with; leave out copies_together")
-        z.append(block.z.numpy())
-        pos.append(block.pos.numpy())
-        sizes.append(block.ptr.diff().numpy())
-    return np.concatenate(z), np.concatenate(pos), np.concatenate(sizes).cumsum()
+    def _structures(self, clusters: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of some clusters."""
+        z, pos, sizes = [np.zeros(0, int)], [np.zeros((0, 3), np.float32)], [np.zeros(1, int)]
+        for block in self.batches.blocks(clusters):
+            if "pos" not in block:
+                raise InputError("the data set has no positions to find copies with; leave out copies_together")
+            z.append(block.z.numpy())
+            pos.append(block.pos.numpy())
+            sizes.append(block.ptr.diff().numpy())
+        return np.concatenate(z), np.concatenate(pos), np.concatenate(sizes).cumsum()

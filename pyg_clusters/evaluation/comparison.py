@@ -13,7 +13,7 @@ from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.label_reading import RELATED, SAME_UNIT
 from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.report import Evaluation
+from pyg_clusters.evaluation.result import Evaluation
 from pyg_clusters.frames.block import FrameBlock, offsets
 from pyg_clusters.frames.checks import atom_numbers
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters

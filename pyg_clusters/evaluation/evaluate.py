@@ -20,7 +20,7 @@ from pyg_clusters.evaluation.comparison import (
     force_remarks,
     forces_of,
 )
-from pyg_clusters.evaluation.report import Evaluation, run_figures
+from pyg_clusters.evaluation.result import Evaluation, run_figures
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.frames.block import FrameBlock, UnlabelledFrame, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, group_label, list_bad, no_usable_frame, numbers

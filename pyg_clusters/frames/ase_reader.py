@@ -34,15 +34,15 @@ from pyg_clusters.frames.block import (
     ReadOptions,
     UnlabelledFrame,
     UnrecoverableFrame,
+    arrays_of,
     column,
     concatenated,
     kind_of,
     names_found,
-    offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states, take_state
 from pyg_clusters.frames.opening import unpacked
-from pyg_clusters.frames.provenance import origins_of
+from pyg_clusters.frames.provenance import stated_origins
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import convert_to_angstrom
 from pyg_clusters.pairs import nearest_distances
@@ -65,7 +65,6 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
             unreadable.append(bad)
         elif isinstance(frame, Atoms):
             frames[number] = frame
-    sizes = [len(atoms) for atoms in frames.values()]
     properties, atom_properties = {}, {}
     try:
         for key in options.properties:
@@ -76,18 +75,14 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     except ValueError as error:  # values of different shapes
         raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
     return FrameBlock(
-        file=str(path),
-        number=np.fromiter(frames, dtype=np.int64),
-        z=np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames.values())]),
-        pos=np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames.values())]),
-        ptr=offsets(sizes),
-        cell=np.array([atoms.cell.array for atoms in frames.values()], dtype=float).reshape(-1, 3, 3),
-        pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
+        str(path),
+        np.fromiter(frames, dtype=np.int64),
+        *arrays_of(list(frames.values())),
         properties=properties,
         atom_properties=atom_properties,
         atoms=LazyAtoms(partial(frames.__getitem__, number) for number in frames) if options.with_atoms else None,
         unreadable=unreadable,
-        origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
+        origin=stated_origins(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )
 

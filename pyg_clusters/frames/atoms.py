@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property, no_element
-from pyg_clusters.frames.block import BadFrame, FrameBlock, offsets
+from pyg_clusters.frames.block import BadFrame, FrameBlock, arrays_of
 from pyg_clusters.frames.checks import check_block, too_close
 from pyg_clusters.frames.energy_units import check_forces_in_ev, check_is_in_ev
 from pyg_clusters.frames.join import (
@@ -123,11 +123,7 @@ def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
 
 def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Joined:
     """Join ASE objects as by :func:`join_atoms`, with the problem of each that is not an isolated cluster."""
-    z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
-    pos = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames)])
-    ptr = offsets([len(atoms) for atoms in frames])
-    cell = np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3)
-    pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
+    z, pos, ptr, cell, pbc = arrays_of(frames)
     unknown = {frame: reason for frame, atoms in enumerate(frames) if (reason := no_element(atoms, 1))}
     if unknown:
         z = np.where((z < 1) | (z >= len(chemical_symbols)), 1, z)
@@ -262,8 +258,8 @@ def flat_tensors(
         raise ValueError("positions are needed in addition to atomic numbers (or a list of ASE Atoms instead of both)")
     if pos is None:
         frames = list(z)
-        z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
-        pos, ptr = _joined(frames, fragments), np.cumsum([0, *(len(atoms) for atoms in frames)])
+        z, _, ptr, _, _ = arrays_of(frames)
+        pos = _joined(frames, fragments)
     z, pos = torch.as_tensor(z), torch.as_tensor(pos)
     if ptr is None:
         if z.dim() != 2 or pos.shape != (*z.shape, 3):

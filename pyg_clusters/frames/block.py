@@ -219,6 +219,15 @@ def atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
 
 
+def arrays_of(frames: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The fields ``z``, ``pos``, ``ptr``, ``cell`` and ``pbc`` of a :class:`FrameBlock` of ASE objects."""
+    z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
+    pos = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames)])
+    cell = np.array([atoms.cell.array for atoms in frames], dtype=float).reshape(-1, 3, 3)
+    pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
+    return z, pos, offsets([len(atoms) for atoms in frames]), cell, pbc
+
+
 def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Atomic numbers, positions and offsets of the frames of several blocks, in their order."""
     z, pos = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("z", "pos"))

@@ -61,7 +61,7 @@ def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
     return str(file), int(frame)
 
 
-def origins_of(
+def stated_origins(
     file: str, numbers: Iterable[int], infos: Sequence[Mapping[str, object]]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """File and index from which each frame was first read, ``[num_frames]`` each; ``None`` if always this file."""

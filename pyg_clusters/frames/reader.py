@@ -147,26 +147,6 @@ class Piece:
     offset: int = 0  #: Offset in bytes of the first block of uncompressed text; 0 for other formats.
 
 
-def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
-    """Divide a file into pieces of a number of blocks each; the last may have fewer.
-
-    Stores, trajectories and uncompressed text can be read from any block on; text is scanned for the offsets without
-    parsing it. Any other file is one piece.
-    """
-    step, kind, num_frames = blocks * options.block_size, file_format(path), 0
-    if kind == "store":
-        num_frames = num_frames_of_store(path)
-    elif kind in POSITIONS_ONLY:
-        num_frames = num_frames_of_trajectory(path, _topology(path, options))
-    if kind == "xyz" and not is_compressed(path):
-        offsets = offsets_of_frames(path, step)
-    else:
-        offsets = [0] * max(1, -(-num_frames // step))
-    for index, offset in enumerate(offsets):
-        end = (index + 1) * blocks if index + 1 < len(offsets) else None
-        yield Piece(file_index, index * blocks, end, offset)
-
-
 @dataclass(eq=False)
 class Frames:
     """Frames of any number of files, of any formats and sizes, in blocks of arrays.
@@ -245,14 +225,30 @@ class Frames:
         return self.blocks()
 
     def pieces(self, blocks: int, file_number: int) -> list[Piece]:
-        """Divide a file into pieces that can be read independently, of a number of blocks each.
+        """Divide a file into pieces of a number of blocks each that can be read independently; the last may have fewer.
+
+        Stores, trajectories and uncompressed text can be read from any block on; text is scanned for the offsets
+        without parsing it. Any other file is one piece.
 
         Raises:
             InputError: If the file cannot be read.
         """
         path = self.paths[file_number]
         check_file(path)
-        return list(pieces_of_file(path, self.options, file_number, blocks))
+        step, kind, num_frames = blocks * self.options.block_size, file_format(path), 0
+        if kind == "store":
+            num_frames = num_frames_of_store(path)
+        elif kind in POSITIONS_ONLY:
+            num_frames = num_frames_of_trajectory(path, _topology(path, self.options))
+        if kind == "xyz" and not is_compressed(path):
+            offsets = offsets_of_frames(path, step)
+        else:
+            offsets = [0] * max(1, -(-num_frames // step))
+        ends = [*range(blocks, blocks * len(offsets), blocks), None]
+        return [
+            Piece(file_number, index * blocks, end, offset)
+            for index, (end, offset) in enumerate(zip(ends, offsets, strict=True))
+        ]
 
     def blocks(
         self,

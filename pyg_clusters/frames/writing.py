@@ -40,7 +40,7 @@ COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
 
-INPUTS: tuple[str, ...] = ("frames", "parts", "files", "minima")  # options of verbs that name files to read
+INPUTS: tuple[str, ...] = ("frames", "files", "minima")  # options of verbs that name files to read
 
 
 @dataclass(frozen=True)

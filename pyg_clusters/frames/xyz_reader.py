@@ -25,7 +25,7 @@ from pyg_clusters.frames.block import (
     offsets,
 )
 from pyg_clusters.frames.opening import check_num_atoms, max_atoms
-from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
+from pyg_clusters.frames.provenance import SOURCE_FRAME, stated_origins
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
 from pyg_clusters.frames.xyz_comment import cells_of, decoded, values_of
 from pyg_clusters.frames.xyz_frame import TextFrame, columns_named, frame_by_ase
@@ -251,7 +251,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, options: 
     origin = None
     if any(ORIGIN in comment for comment in comments):
         try:
-            origin = origins_of(str(path), frames, [key_val_str_to_dict(decoded(comment)) for comment in comments])
+            origin = stated_origins(str(path), frames, [key_val_str_to_dict(decoded(comment)) for comment in comments])
         except (ValueError, IndexError):
             return None
     if z is None or cells is None or any(values is None for values in properties.values()):

@@ -18,8 +18,8 @@ from pyg_clusters.geometry import (
     squared_distances,
 )
 from pyg_clusters.models.geometry_range import NEIGHBORS, RADII
-from pyg_clusters.models.training_domain import TrainingDomain, element_counts
-from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, element_counts
 from pyg_clusters.pairs import is_large, near_pairs, nearest_distances, shell_counts
 from pyg_clusters.terminal import count_of
 

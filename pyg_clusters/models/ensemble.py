@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import one_cluster, sum_over_clusters
+from pyg_clusters.geometry import one_cluster, ptr_to_batch, sum_over_clusters, whole_clusters
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.training_domain import TrainingDomain, domain_of, state_of_training
@@ -243,13 +243,10 @@ class LastLayerPosterior(nn.Module):
         posterior = cls(model, torch.zeros(0, 0))
         precision: Tensor | float = 0.0
         for z, pos, ptr in blocks:
-            for first in range(0, ptr.numel() - 1, CLUSTERS_AT_ONCE):
-                ends = ptr[first : first + CLUSTERS_AT_ONCE + 1]
-                atoms = slice(int(ends[0]), int(ends[-1]))
-                sizes = ends.diff()
-                batch = torch.repeat_interleave(sizes)
+            for atoms, part in whole_clusters(ptr, CLUSTERS_AT_ONCE, power=0):
+                batch = ptr_to_batch(part)
                 sums = _sums(posterior.model.features(z[atoms], pos[atoms], batch), batch)
-                precision = precision + (sums / sizes[:, None]).T @ sums
+                precision = precision + (sums / part.diff()[:, None]).T @ sums
         scale = torch.as_tensor(precision).diagonal().clamp(min=1e-12).rsqrt()  # to a unit diagonal before inversion
         scaled = torch.as_tensor(precision) * scale[:, None] * scale
         inverse = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-10)

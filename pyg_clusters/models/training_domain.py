@@ -7,16 +7,9 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.models.geometry_range import NEIGHBORS, RADII, GeometryRange, measures, near_ratios
-from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
-
-
-def element_counts(z: Tensor, ptr: Tensor) -> Tensor:
-    """Number of atoms of each element in each cluster, ``[num_graphs, MAX_ATOMIC_NUMBER + 1]``."""
-    num_graphs, width = ptr.numel() - 1, MAX_ATOMIC_NUMBER + 1
-    return torch.bincount(ptr_to_batch(ptr) * width + z, minlength=num_graphs * width).view(num_graphs, width)
-
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, element_counts
 
 PAIRS_AT_ONCE: int = 1 << 20  # maximum number of distances in memory at a time
 CLUSTERS_AT_ONCE: int = 10_000  # maximum number of clusters whose elements are counted at a time
@@ -74,10 +67,9 @@ class TrainingDomain(nn.Module):
 
     def _add_fractions(self, z: Tensor, ptr: Tensor):
         limits = []
-        for first in range(0, ptr.numel() - 1, CLUSTERS_AT_ONCE):
-            ends = ptr[first : first + CLUSTERS_AT_ONCE + 1]
-            counts = element_counts(z[int(ends[0]) : int(ends[-1])], ends - ends[0])
-            limits.append(torch.aminmax((counts / ends.diff()[:, None]).to(self.fractions), dim=0))
+        for atoms, part in whole_clusters(ptr, CLUSTERS_AT_ONCE, power=0):
+            counts = element_counts(z[atoms], part)
+            limits.append(torch.aminmax((counts / part.diff()[:, None]).to(self.fractions), dim=0))
         low = torch.stack([limit.min for limit in limits]).amin(0)
         high = torch.stack([limit.max for limit in limits]).amax(0)
         if not self.known:
@@ -90,10 +82,8 @@ class TrainingDomain(nn.Module):
     def _add_geometry(self, z: Tensor, ptr: Tensor, pos: Tensor):
         by_pair = not self.geometry[0] > 0 or bool(self.closest.any())  # else they are unknown, as the fractions
         at_once = max(1, PAIRS_AT_ONCE // int(ptr.diff().max()) ** 2)
-        for first in range(0, ptr.numel() - 1, at_once):
-            ends = ptr[first : first + at_once + 1]
-            atoms = slice(int(ends[0]), int(ends[-1]))
-            chunk = z[atoms], pos[atoms], ptr_to_batch(ends - ends[0])
+        for atoms, part in whole_clusters(ptr, at_once, power=0):
+            chunk = z[atoms], pos[atoms], ptr_to_batch(part)
             found = measures(*chunk).to(self.geometry)
             shortest, most, farthest = found[:, 0].amin(), found[:, 1].amax(), found[:, 2].amax()
             if bool(farthest > 0):  # not only single atoms

@@ -8,12 +8,18 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import is_traced
+from pyg_clusters.geometry import is_traced, ptr_to_batch, whole_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
 
 COARSE: float = 1e-4  # maximum rounding of energies in eV; a type that rounds more is not precise enough
+
+
+def element_counts(z: Tensor, ptr: Tensor) -> Tensor:
+    """Number of atoms of each element in each cluster, ``[num_graphs, MAX_ATOMIC_NUMBER + 1]``."""
+    num_graphs, width = ptr.numel() - 1, MAX_ATOMIC_NUMBER + 1
+    return torch.bincount(ptr_to_batch(ptr) * width + z, minlength=num_graphs * width).view(num_graphs, width)
 
 
 class OutputScale(nn.Module):
@@ -200,12 +206,10 @@ class ReferenceFit:
     def add(self, z: Tensor, ptr: Tensor, energy: Tensor):
         """Add clusters; the arguments are those of :meth:`OutputScale.fit`."""
         z, ptr, energy = z.cpu(), ptr.cpu(), energy.cpu()
-        for first in range(0, energy.numel(), self.clusters_at_once):
-            ends = ptr[first : first + self.clusters_at_once + 1]
-            num, row = ends.numel() - 1, torch.repeat_interleave(ends.diff())
-            key = row * (MAX_ATOMIC_NUMBER + 1) + z[int(ends[0]) : int(ends[-1])]
-            composition = torch.bincount(key, minlength=num * (MAX_ATOMIC_NUMBER + 1)).view(num, -1)
-            columns = torch.cat([composition.double(), energy[first : first + num].double().view(-1, 1)], dim=1)
+        blocks = whole_clusters(ptr, self.clusters_at_once, power=0)
+        for (atoms, part), energies in zip(blocks, energy.split(self.clusters_at_once), strict=False):
+            composition = element_counts(z[atoms], part)
+            columns = torch.cat([composition.double(), energies.double().view(-1, 1)], dim=1)
             self._factor = torch.linalg.qr(torch.cat([self._factor, columns]), mode="r").R
 
     @property

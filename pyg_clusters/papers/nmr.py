@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.csv
 import torch
 
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.files import read_json, write_json
-from pyg_clusters.frames.writing import write_table
+from pyg_clusters.frames.writing import read_columns, write_table
 from pyg_clusters.inference.run import FINISHED, HISTORY, PREDICTIONS, SPLITS
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
@@ -248,7 +247,6 @@ class Result:
     parts: Mapping[tuple[int, Division], Metrics]  #: The same of each test set, by seed and division.
     predicted: np.ndarray  #: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
     target: np.ndarray  #: Shieldings by DFT in ppm ``[num_atoms]``.
-    sizes: np.ndarray  #: Size of the cluster of each atom.
     clusters: int  #: Number of clusters in the test sets.
     train_clusters: float  #: Mean number of clusters in a training set.
     minutes: float  #: Mean training time on one thread.
@@ -278,7 +276,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         for division in row.divisions
     }
     seconds = [seconds_of_finished(run) for run in runs.values()]
-    tables = {part: _columns(run / PREDICTIONS) for part, run in runs.items()}
+    tables = {part: read_columns(run / PREDICTIONS) for part, run in runs.items()}
     predicted = {part: table["pred_nmr_shielding"] for part, table in tables.items()}
     target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
 
@@ -288,7 +286,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
 
     joined: dict[str, dict[Division, np.ndarray]] = {}
     if seeds > 1:
-        losses = {part: np.nanmin(_columns(run / HISTORY)["val_loss"]) for part, run in runs.items()}
+        losses = {part: np.nanmin(read_columns(run / HISTORY)["val_loss"]) for part, run in runs.items()}
         best = {part: min(range(seeds), key=lambda seed: losses[seed, part]) for part in row.divisions}
         joined[BEST_OF_SEEDS] = {part: predicted[best[part], part] for part in row.divisions}
         joined[MEAN_OF_SEEDS] = {
@@ -296,7 +294,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         }
     of_first = {
         name: np.concatenate([tables[0, part][name] for part in row.divisions])
-        for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
+        for name in ("pred_nmr_shielding", "nmr_shielding", "idx")
     }
     return Result(
         row,
@@ -304,7 +302,6 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         {part: shielding_metrics(predicted[part], target[part[1]]) for part in runs},
         of_first["pred_nmr_shielding"],
         of_first["nmr_shielding"],
-        of_first["size"],
         len(np.unique(of_first["idx"])),
         float(np.mean([num_train_clusters(run) for run in runs.values()])),
         float(np.mean(seconds) / 60),
@@ -314,11 +311,6 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         },
         {name: together(parts) for name, parts in joined.items()},
     )
-
-
-def _columns(path: Path) -> dict[str, np.ndarray]:
-    table = pyarrow.csv.read_csv(path)
-    return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
 
 
 @dataclass(frozen=True)

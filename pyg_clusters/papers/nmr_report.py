@@ -192,13 +192,7 @@ def _figures_of_labels(
     labels: Labels, dataset: SodiumShielding, pairs: Sequence, every: SodiumShielding
 ) -> dict[str, Figure]:
     fit = GeneralizedLogistic.fit(labels.shielding)
-    shown = clusters_of_figure_7(dataset, pairs, every)
-    structures = plots_nmr.running_coordination_numbers(
-        [cluster.atoms for cluster in shown],
-        [cluster.shielding for cluster in shown],
-        [cluster.running for cluster in shown],
-        [cluster.name for cluster in shown],
-    )
+    structures = plots_nmr.running_coordination_numbers(clusters_of_figure_7(dataset, pairs, every))
     if not pairs:
         structures.supxlabel("No relaxed cluster is labelled: two random clusters of one size", fontsize=SMALL)
     return {

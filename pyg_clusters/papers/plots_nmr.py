@@ -1,11 +1,10 @@
-"""Figures of shieldings and their models, after Kaneko et al. 2023 (doi 10.20517/jmi.2022.39), from plain arrays."""
+"""Figures of shieldings and their models, after Kaneko et al. 2023 (doi 10.20517/jmi.2022.39)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from ase.data import covalent_radii
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -31,6 +30,7 @@ from pyg_clusters.analysis.plots import (
 )
 from pyg_clusters.metrics import peak_position
 from pyg_clusters.nn.shielding_scale import GeneralizedLogistic
+from pyg_clusters.papers.nmr_findings import LabelledCluster
 from pyg_clusters.transforms.neighbors import SODIUM_RADII
 
 SHIELDING, COUNT = "shielding / ppm", "number of atoms"
@@ -173,37 +173,31 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray) -
     return figure
 
 
-def running_coordination_numbers(
-    atoms: Sequence[Atoms], shielding: Sequence[np.ndarray], running: Sequence[np.ndarray], labels: Sequence[str]
-) -> Figure:
+def running_coordination_numbers(clusters: Sequence[LabelledCluster]) -> Figure:
     """Running coordination number of each atom of clusters, above their structures (Fig. 7).
 
-    Args:
-        atoms: The clusters.
-        shielding: Shieldings of their atoms in ppm, ``[num_atoms]`` each; the colour of lines and atoms.
-        running: Coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII`,
-            ``[num_atoms, num_radii]`` each.
-        labels: Title of each cluster.
+    The colour of lines and atoms is the shielding.
     """
-    figure = Figure(figsize=(4.2 * len(atoms) + 0.8, 5.4), layout="constrained")
-    panels = figure.subplots(2, len(atoms), squeeze=False, height_ratios=(1.0, 1.0))
-    every = np.concatenate(shielding)
+    figure = Figure(figsize=(4.2 * len(clusters) + 0.8, 5.4), layout="constrained")
+    panels = figure.subplots(2, len(clusters), squeeze=False, height_ratios=(1.0, 1.0))
+    every = np.concatenate([cluster.shielding for cluster in clusters])
     scale = Normalize(every.min(), every.max())
     color = colormaps["viridis"]
-    views = [_view_of(cluster.positions) for cluster in atoms]
+    views = [_view_of(cluster.atoms.positions) for cluster in clusters]
     extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
-    for column, (cluster, values, numbers) in enumerate(zip(atoms, shielding, running, strict=True)):
+    for column, (cluster, view) in enumerate(zip(clusters, views, strict=True)):
         upper, lower = panels[:, column]
+        values = cluster.shielding
         tidy(upper, "radius / Å", "neighbours within the radius" if column == 0 else "")
         for atom in np.argsort(-values):  # the lowest shieldings on top
-            upper.plot(SODIUM_RADII, numbers[atom], color=color(scale(values[atom])), linewidth=1.1)
-        upper.set_title(labels[column], fontsize=9.5)
+            upper.plot(SODIUM_RADII, cluster.running[atom], color=color(scale(values[atom])), linewidth=1.1)
+        upper.set_title(cluster.name, fontsize=9.5)
         upper.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         upper.axvline(4.0, color=GREY, linewidth=0.9, linestyle=":")
         low, high = np.sort(values)[:2], values.max()
         text = f"lowest {low[0]:.1f}, {low[1]:.1f} ppm\nhighest {high:.1f} ppm"
         upper.text(0.97, 0.05, text, transform=upper.transAxes, ha="right", fontsize=SMALL)
-        _draw_atoms(lower, views[column], cluster.numbers, color(scale(values))[:, :3])
+        _draw_atoms(lower, view, cluster.atoms.numbers, color(scale(values))[:, :3])
         lower.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
         lower.set_axis_off()
     color_bar(figure, ScalarMappable(scale, "viridis"), panels, SHIELDING, shrink=0.8, ticks=MaxNLocator(6))

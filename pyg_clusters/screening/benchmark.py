@@ -28,11 +28,11 @@ from pyg_clusters.screening.scores import (
     LOWEST,
     WINDOW,
     Ranking,
+    SizeFrames,
     StrategyScore,
     check_truth,
     isomer_curve,
     isomers_by_energy,
-    merge_isomers,
     ranking,
     recall_curve,
     recall_curves,
@@ -41,7 +41,7 @@ from pyg_clusters.screening.scores import (
     scores_by_strategy,
 )
 from pyg_clusters.strategies import STRATEGIES, Bins
-from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.duplicates import merge_groups, representatives
 from pyg_clusters.structures.relaxation import LEFT_RANGE
 from pyg_clusters.terminal import counting, print_table
 
@@ -66,31 +66,6 @@ HEADINGS = {
     "low_isomers": f"isomers within {WINDOW} eV",
     "low_isomers_share": "share of these",
 }
-
-
-@dataclass
-class SizeFrames:
-    """Frames of one size, or of one composition if there are alloys."""
-
-    size: int  #: Number of atoms.
-    z: np.ndarray  #: Atomic numbers ``[num_frames, num_atoms]``.
-    pos: np.ndarray  #: Positions ``[num_frames, num_atoms, 3]`` in Å.
-    predicted: np.ndarray  #: Predicted energies ``[num_frames]`` in eV.
-    truth: np.ndarray  #: True energies ``[num_frames]`` in eV.
-    isomer: np.ndarray  #: Isomer of each frame, as an integer ``[num_frames]``.
-    #: Minimum that each frame quenches to, as an integer ``[num_frames]``, if known.
-    structure: np.ndarray | None = None
-    own: np.ndarray | None = None  #: Energies of the frames themselves ``[num_frames]`` in eV, if known.
-    #: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
-    spread: np.ndarray | None = None
-    composition: str = ""  #: Formula, if there are alloys.
-    initial: np.ndarray | None = None  #: Predicted energies before a relaxation ``[num_frames]`` in eV.
-    inside: np.ndarray | None = None  #: Whether a relaxation ended in a valid geometry ``[num_frames]``.
-
-    @property
-    def kind(self) -> int | str:
-        """Composition, or size if there are no alloys."""
-        return self.composition or self.size
 
 
 @dataclass
@@ -161,21 +136,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
         warnings = _check_zeros(sets, truth) if domain_of(predictor.model) is not None else []
         if options.relax:
             sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
-        rankings = [
-            replace(
-                ranking(
-                    frames.predicted,
-                    frames.truth,
-                    frames.isomer,
-                    frames.size,
-                    frames.own,
-                    initial=frames.initial,
-                    inside=frames.inside,
-                ),
-                composition=frames.composition,
-            )
-            for frames in sets
-        ]
+        rankings = [ranking(frames) for frames in sets]
         scores = [score for frames in sets for score in score_strategies(frames, predictor, options)]
         benchmark = Benchmark(sets, rankings, scores, warnings, options.out)
         if out is not None:
@@ -266,7 +227,7 @@ def frames_by_size(
         }
         isomer = isomers_by_energy(true[index])
         if structure is not None:
-            isomer = merge_isomers(isomer, structure[index])
+            isomer = merge_groups(isomer, structure[index])
         composition = kind if isinstance(kind, str) else ""
         sets.append(
             SizeFrames(
@@ -309,11 +270,10 @@ def score_strategies(
             index = np.argsort(score, kind="stable")[: strategy.pool * options.top]
         selections[name] = index[strategy.select(pool.subset(index)).index]
     selections |= {name: np.arange(0, len(frames.predicted), step) for name, step in EVERY.items()}
-    known = (frames.truth, frames.isomer, frames.size)
-    scores = [score_selection(index, *known, name, structure=frames.structure) for name, index in selections.items()]
+    scores = [score_selection(index, frames, name) for name, index in selections.items()]
     for name, count in (("random", options.top), ("random, as bins", len(selections[Bins.name]))):
-        scores.append(score_random(count, *known, name, structure=frames.structure))
-    return [replace(score, composition=frames.composition) for score in scores]
+        scores.append(score_random(count, frames, name))
+    return scores
 
 
 def _columns(rows: Sequence[Ranking] | Sequence[StrategyScore]) -> dict[str, list]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyg_clusters.composition import comparable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, write_extxyz, write_table
-from pyg_clusters.frames.block import offsets
+from pyg_clusters.frames.block import arrays_of
 from pyg_clusters.frames.provenance import (
     EARLIER,
     ENERGY_PREDICTION,
@@ -249,11 +249,11 @@ def _atoms_to_write(candidate: Candidate) -> Atoms:
     return atoms
 
 
-RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
+RELAXED_INFO = ("model_energy", "model_fmax", "model_steps", "converged")
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
-    """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
+    """Relax structures to the nearest local minima of a model, with :data:`RELAXED_INFO` in their ``info``."""
     with FrameProgress("frames relaxed", len(structures), estimate=False) as progress:
         return list(BatchedEnergy(predictor.model).relax(structures, fmax, steps, progress.advance))
 
@@ -272,7 +272,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     left: list[str] = []
     minima = relax_atoms([candidate.atoms for candidate in screening.candidates], predictor, fmax, steps)
     for start, atoms in zip(screening.candidates, minima, strict=True):
-        results = {name: atoms.info[name] for name in RESULTS}
+        results = {name: atoms.info[name] for name in RELAXED_INFO}
         relaxation = {"initial_pred_energy": start.energy, **results, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")}
         candidate = replace(start, atoms=atoms, energy=results["model_energy"], relaxation=relaxation)
         if not candidate.inside:
@@ -286,8 +286,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     if screening.candidates and not relaxed:
         raise InputError("no frame has a finite energy after the relaxation: the model cannot relax these frames")
     if relaxed and predictor.gives_spread:
-        z, pos = (np.concatenate([getattr(one.atoms, name) for one in relaxed]) for name in ("numbers", "positions"))
-        ptr = offsets([one.size for one in relaxed])
+        z, pos, ptr, _, _ = arrays_of([one.atoms for one in relaxed])
         spreads = cast(Tensor, predictor(z, pos, ptr).spread)
         relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
     ranked = list(_with_ranks(relaxed))

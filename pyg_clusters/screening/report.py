@@ -14,7 +14,7 @@ from pyg_clusters.analysis.info import model_card
 from pyg_clusters.analysis.report import MAX_ATOMS, Property, Report, literal, shown_first, viewer_section
 from pyg_clusters.composition import above_element_mean, kind_label
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.evaluation.report import run_figures
+from pyg_clusters.evaluation.result import run_figures
 from pyg_clusters.frames.paths import short_names
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor

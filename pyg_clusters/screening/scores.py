@@ -7,14 +7,12 @@ composition; energies are in eV per cluster.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau
 
 from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, legend, tidy
@@ -33,6 +31,31 @@ WINDOW: float = 0.5
 """Isomers up to this energy in eV above the lowest are counted as low."""
 
 DRAWS: int = 200  # number of random selections that are averaged
+
+
+@dataclass
+class SizeFrames:
+    """Frames of one size, or of one composition if there are alloys."""
+
+    size: int  #: Number of atoms.
+    z: np.ndarray  #: Atomic numbers ``[num_frames, num_atoms]``.
+    pos: np.ndarray  #: Positions ``[num_frames, num_atoms, 3]`` in Å.
+    predicted: np.ndarray  #: Predicted energies ``[num_frames]`` in eV.
+    truth: np.ndarray  #: True energies ``[num_frames]`` in eV.
+    isomer: np.ndarray  #: Isomer of each frame, as an integer ``[num_frames]``.
+    #: Minimum that each frame quenches to, as an integer ``[num_frames]``, if known.
+    structure: np.ndarray | None = None
+    own: np.ndarray | None = None  #: Energies of the frames themselves ``[num_frames]`` in eV, if known.
+    #: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
+    spread: np.ndarray | None = None
+    composition: str = ""  #: Formula, if there are alloys.
+    initial: np.ndarray | None = None  #: Predicted energies before a relaxation ``[num_frames]`` in eV.
+    inside: np.ndarray | None = None  #: Whether a relaxation ended in a valid geometry ``[num_frames]``.
+
+    @property
+    def kind(self) -> int | str:
+        """Composition, or size if there are no alloys."""
+        return self.composition or self.size
 
 
 @dataclass
@@ -97,60 +120,37 @@ def isomers_by_energy(energy: np.ndarray) -> np.ndarray:
     return isomer
 
 
-def merge_isomers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Merge two assignments of frames to isomers, ``[num_frames]``: an isomer shared in either of them is shared.
-
-    Example:
-        >>> merge_isomers(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
-        array([0, 0, 0, 1, 0])
-    """
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    num_nodes = len(a) + len(b)
-    links = coo_array((np.ones(len(a)), (a, len(a) + b)), shape=(num_nodes, num_nodes))
-    return np.unique(connected_components(links, directed=False)[1][a], return_inverse=True)[1]
-
-
-def ranking(
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    own: np.ndarray | None = None,
-    lowest: int = LOWEST,
-    initial: np.ndarray | None = None,
-    inside: np.ndarray | None = None,
-) -> Ranking:
-    """Quality of a ranking by predicted energies in eV.
+def ranking(frames: SizeFrames, lowest: int = LOWEST) -> Ranking:
+    """Quality of the ranking of frames by their predicted energies.
 
     Args:
-        predicted: Predicted energies ``[num_frames]``, of the minima if the frames were relaxed.
-        truth: True energies ``[num_frames]``.
-        isomer: Isomer of each frame ``[num_frames]``.
-        size: Number of atoms.
-        own: Energies of the frames themselves ``[num_frames]``.
+        frames: The frames.
         lowest: Number of frames, the lowest by true energy, whose recall is measured.
-        initial: Predicted energies of the frames themselves ``[num_frames]``, if they were relaxed.
-        inside: Whether each prediction is that of a valid structure ``[num_frames]``; the others are ranked only.
     """
-    valid = np.ones(len(truth), dtype=bool) if inside is None else inside
-    error = np.abs(predicted - truth)[valid]
-    initial = predicted if initial is None else initial
+    predicted, truth = frames.predicted, frames.truth
+    error = np.abs(predicted - truth)
+    if frames.inside is not None:
+        error = error[frames.inside]
+    mae_own = float("nan")
+    if frames.own is not None:
+        initial = predicted if frames.initial is None else frames.initial
+        mae_own = float(np.abs(initial - frames.own).mean() * KCAL_PER_MOL)
     order = np.argsort(predicted, kind="stable")
-    best = isomer[np.argmin(truth)]
+    best = frames.isomer[np.argmin(truth)]
     recall = recall_curve(predicted, truth, lowest)
     lowest = min(lowest, len(truth))
     correlation = spearman(predicted, truth)
     return Ranking(
-        size=int(size),
+        size=frames.size,
         num_frames=len(truth),
         spearman=correlation,
         kendall=float(kendalltau(predicted, truth).statistic) if np.isfinite(correlation) else float("nan"),
         mae_kcal_mol=float(error.mean() * KCAL_PER_MOL) if error.size else float("nan"),
-        mae_own_kcal_mol=float("nan") if own is None else float(np.abs(initial - own).mean() * KCAL_PER_MOL),
-        rank_of_lowest=int(np.flatnonzero(isomer[order] == best)[0]) + 1,
+        mae_own_kcal_mol=mae_own,
+        rank_of_lowest=int(np.flatnonzero(frames.isomer[order] == best)[0]) + 1,
         recall=float(recall[lowest - 1]),
         recall_of_four=float(recall[min(4 * lowest, len(truth)) - 1]),
+        composition=frames.composition,
     )
 
 
@@ -170,67 +170,47 @@ def isomer_curve(predicted: np.ndarray, truth: np.ndarray, isomer: np.ndarray, w
     return np.cumsum(new) / new.sum()
 
 
-def score_selection(
-    index: np.ndarray,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    strategy: str,
-    structure: np.ndarray | None = None,
-    lowest: int = LOWEST,
-    window: float = WINDOW,
-) -> StrategyScore:
+def score_selection(index: np.ndarray, frames: SizeFrames, strategy: str, lowest: int = LOWEST) -> StrategyScore:
     """Score selected frames.
 
     Args:
         index: Indices of the selected frames ``[num_selected]``, at least one.
-        truth: True energies ``[num_frames]`` in eV.
-        isomer: Isomer of each frame ``[num_frames]``.
-        size: Number of atoms.
+        frames: All frames.
         strategy: Name of the strategy.
-        structure: Structure that each frame quenches to, as an integer ``[num_frames]``.
         lowest: Number of frames, the lowest by true energy, whose recall is measured.
-        window: Isomers up to this energy in eV above the lowest are counted as low.
     """
+    truth, isomer, structure = frames.truth, frames.isomer, frames.structure
     is_lowest = _lowest(truth, lowest)
-    low = truth <= truth.min() + window
+    low = truth <= truth.min() + WINDOW
     low_isomers = len(np.unique(isomer[index][low[index]]))
     regret = float(truth[index].min() - truth.min())
     recall = float(is_lowest[index].sum() / is_lowest.sum())
     return StrategyScore(
-        size=int(size),
+        size=frames.size,
         strategy=strategy,
         runs=len(index),
         regret_kcal_mol=regret * KCAL_PER_MOL,
-        regret_mev_per_atom=regret / size * MEV,
+        regret_mev_per_atom=regret / frames.size * MEV,
         recall=recall,
         enrichment=recall * len(truth) / len(index),
         distinct=len(np.unique(isomer[index])) / len(index),
         distinct_structures=float("nan") if structure is None else len(np.unique(structure[index])) / len(index),
         low_isomers=low_isomers,
         low_isomers_share=low_isomers / len(np.unique(isomer[low])),
+        composition=frames.composition,
     )
 
 
-def score_random(
-    count: int,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    strategy: str = "random",
-    draws: int = DRAWS,
-    seed: int = 0,
-    **kwargs,
-) -> StrategyScore:
-    """Mean score of random selections of ``count`` frames; the other arguments are those of :func:`score_selection`."""
-    rng = np.random.default_rng(seed)
-    count = min(count, len(truth))
-    draw = [rng.choice(len(truth), count, replace=False) for _ in range(draws)]
-    scores = [score_selection(index, truth, isomer, size, strategy, **kwargs) for index in draw]
+def score_random(count: int, frames: SizeFrames, strategy: str, draws: int = DRAWS) -> StrategyScore:
+    """Mean score of random selections of ``count`` frames."""
+    rng = np.random.default_rng(0)
+    count = min(count, len(frames.truth))
+    draw = [rng.choice(len(frames.truth), count, replace=False) for _ in range(draws)]
+    scores = [score_selection(index, frames, strategy) for index in draw]
     names = [field.name for field in fields(StrategyScore)]
     names = [name for name in names if name not in ("size", "strategy", "runs", "composition")]
     means: dict[str, Any] = {name: float(np.mean([getattr(score, name) for score in scores])) for name in names}
-    return StrategyScore(size=int(size), strategy=strategy, runs=count, **means)
+    return replace(scores[0], **means)
 
 
 def _lowest(truth: np.ndarray, lowest: int) -> np.ndarray:

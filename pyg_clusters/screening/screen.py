@@ -10,7 +10,7 @@ import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts
-from pyg_clusters.frames.block import offsets
+from pyg_clusters.frames.block import arrays_of
 from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
@@ -92,9 +92,10 @@ def screen(options: ScreenOptions) -> Screening:
 def check_zero(screening: Screening) -> list[str]:
     """Warning if the zeros of true and predicted energies of the candidates seem to differ, see :func:`check_truth`."""
     candidates, truth = screening.candidates, str(screening.truth)
+    z, _, ptr, _, _ = arrays_of([candidate.atoms for candidate in candidates])
     return check_truth(
-        np.concatenate([candidate.atoms.numbers for candidate in candidates]),
-        offsets([len(candidate.atoms) for candidate in candidates]),
+        z,
+        ptr,
         np.array([candidate.energy for candidate in candidates]),
         np.array([candidate.properties[truth] for candidate in candidates], dtype=float),
         truth,

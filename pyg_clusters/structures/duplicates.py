@@ -22,6 +22,8 @@ the positions of their elements have different keys; their tree never misses a p
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from pyg_clusters.structures.superposition import (
@@ -146,6 +148,20 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         result[frames] = frames[_Finder(PairComparison(species, positions, tolerance)).groups()]
     return result
+
+
+def merge_groups(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Merge two divisions of structures into groups, ``[num_frames]``: a group shared in either of them is shared.
+
+    Example:
+        >>> merge_groups(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
+        array([0, 0, 0, 1, 0])
+    """
+    _, a = np.unique(a, return_inverse=True)
+    _, b = np.unique(b, return_inverse=True)
+    num_nodes = len(a) + len(b)
+    links = coo_array((np.ones(len(a)), (a, len(a) + b)), shape=(num_nodes, num_nodes))
+    return np.unique(connected_components(links, directed=False)[1][a], return_inverse=True)[1]
 
 
 class _Finder:

@@ -9,7 +9,6 @@ from textwrap import indent
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from ase.data import chemical_symbols
 
@@ -19,6 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import AtomsFrame, BadFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
+from pyg_clusters.frames.block import arrays_of
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.provenance import EARLIER, INITIAL
@@ -99,8 +99,8 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     groups = {str(of["group"]) if group else frame.file for frame, of in zip(frames, labels, strict=True)}
     elements = sorted({int(number) for frame in frames for number in frame.atoms.numbers})
     sizes = [len(frame.atoms) for frame in frames]
-    pos = torch.from_numpy(np.concatenate([frame.atoms.positions for frame in frames]))
-    distribution = pair_distribution(pos, torch.tensor([0, *np.cumsum(sizes).tolist()]))
+    _, pos, ptr, _, _ = arrays_of([frame.atoms for frame in frames])
+    distribution = pair_distribution(pos, ptr)
     missing = sum(target not in of for of in labels)
     first = "the first " if len(frames) >= MAX_FRAMES else ""
     alone = group is None and len(frames) <= len(groups)  # one frame per file: copies lie in different files

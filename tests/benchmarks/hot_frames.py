@@ -32,9 +32,9 @@ from pyg_clusters.frames import AtomsFrame, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import load_model
 from pyg_clusters.screening.candidates import relax_atoms
-from pyg_clusters.screening.scores import WINDOW, isomers_by_energy, merge_isomers, recall_curve
+from pyg_clusters.screening.scores import WINDOW, isomers_by_energy, recall_curve
 from pyg_clusters.structures import named_calculator
-from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.duplicates import merge_groups, representatives
 from pyg_clusters.structures.quench import random_compact
 from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.relaxation import LEFT_RANGE
@@ -297,7 +297,7 @@ def isomers_of(numbers: np.ndarray, pos: np.ndarray, energy: np.ndarray) -> np.n
     """Isomer of each structure; structures of one isomer have energies within 1 meV, or are copies."""
     ptr = len(numbers) * np.arange(len(energy) + 1)
     structure = representatives(np.tile(numbers, len(energy)), pos.reshape(-1, 3), ptr, energy=energy)
-    return merge_isomers(isomers_by_energy(energy), structure)
+    return merge_groups(isomers_by_energy(energy), structure)
 
 
 def low_isomers(energy: np.ndarray, isomer: np.ndarray, lowest: float) -> np.ndarray:
