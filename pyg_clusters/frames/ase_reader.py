@@ -209,6 +209,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
 def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
     frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
     frames = _models(frames) if kind == "proteindatabank" else frames
+    frames = _calculations_of_nwchem(frames) if kind == "nwchem-out" else frames
     for number in count():
         try:
             atoms = next(frames)
@@ -270,6 +271,12 @@ def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
         atoms.set_cell(None if np.array_equal(cell, np.eye(3)) else cell)
         atoms.pbc = atoms.cell.any()
         yield atoms
+
+
+def _calculations_of_nwchem(frames: Iterable[Atoms]) -> Iterator[Atoms]:
+    """Steps of an optimisation, without its line searches, whose energies ASE combines with other geometries."""
+    frames = list(frames)
+    yield from [atoms for atoms in frames if "forces" in _results(atoms)] or frames
 
 
 def _with_elements(path: Path, number: int, atoms: Atoms, name: str) -> Atoms | BadFrame:
