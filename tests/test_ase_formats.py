@@ -16,6 +16,7 @@ from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, check_block
 from pyg_clusters.frames.ase_formats import stated_in, text_of
+from pyg_clusters.frames.electronic_state import stated_state
 from pyg_clusters.structures import ClusterEMT
 
 OUTCAR = """
@@ -129,6 +130,8 @@ def test_charge_and_spin_of_a_calculator(tmp_path, name):
             assert block.states is None
         else:
             assert (block.states[0].charge, block.states[0].multiplicity) == (charge, 3 if charge else 2)
+        state = stated_state(atoms)  # of the object itself, as for predictions
+        assert state is None if charge is None else state == block.states[0]
 
 
 def test_an_output_of_two_charges_is_refused(tmp_path):
