@@ -16,6 +16,7 @@ from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, check_block
 from pyg_clusters.frames.ase_formats import stated_in, text_of
+from pyg_clusters.frames.electronic_state import stated_state
 from pyg_clusters.structures import ClusterEMT
 
 OUTCAR = """
@@ -75,6 +76,7 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("gaussian-in", "# pbe\n\nNa\n\n-1,1\nNa 0 0 0\nNa 0 0 3\n\n1 2\n", {"charge": -1, "multiplicity": 1}),
         ("orca-output", 2 * ORCA, {"charge": -1, "multiplicity": 3}),
         ("nwchem-out", "   Charge           :     1\n   Spin multiplicity:     2\n", {"charge": 1, "multiplicity": 2}),
+        ("nwchem-out", "  charge          =   1.00\n", {"charge": 1}),
         ("gamess-us-out", " CHARGE OF MOLECULE  =   -1\n SPIN MULTIPLICITY  =  1\n", {"charge": -1, "multiplicity": 1}),
         ("aims-output", "  Charge =  -1.000000E+00: Charged system requested.\n", {"charge": -1}),
         ("castep-castep", " net   charge of system                         :   1.000    \n", {"charge": 1}),
@@ -128,6 +130,8 @@ def test_charge_and_spin_of_a_calculator(tmp_path, name):
             assert block.states is None
         else:
             assert (block.states[0].charge, block.states[0].multiplicity) == (charge, 3 if charge else 2)
+        state = stated_state(atoms)  # of the object itself, as for predictions
+        assert state is None if charge is None else state == block.states[0]
 
 
 def test_an_output_of_two_charges_is_refused(tmp_path):
@@ -189,6 +193,34 @@ def test_several_calculations_of_orca(tmp_path, between):
     assert block.pos[1::2, 2].tolist() == [3.0, 3.1]
     assert block.properties["energy"] == pytest.approx([-10 * Hartree, -11 * Hartree])
     assert block.atom_properties["forces"][::2, 2] == pytest.approx([10 * Hartree / Bohr, 11 * Hartree / Bohr])
+
+
+def nwchem(length: float, energy: float, *, geometry: bool = True, gradient: bool = True) -> str:
+    """Calculation of Na2 with a bond length in Å and an energy in hartree, as in outputs of NWChem."""
+    head = '\n   Geometry "geometry" -> "geometry"\n   ------\n\n Output coordinates in angstroms\n\n'
+    head += "  No.  Tag  Charge  X  Y  Z\n ---- ---- ---- ---- ---- ----\n"
+    head += f"    1 Na  11.0  0.0  0.0  0.0\n    2 Na  11.0  0.0  0.0  {length}\n\n"
+    tail = "    DFT ENERGY GRADIENTS\n\n    atom  coordinates  gradient\n   x  y  z  x  y  z\n"
+    tail += f"   1 Na  0.0  0.0  0.0  0.0  0.0  {-energy}\n   2 Na  0.0  0.0  {length / Bohr}  0.0  0.0  {energy}\n\n"
+    title = f"    NWChem DFT Module\n    ------\n\n     Total DFT energy =   {energy}\n\n"
+    return head * geometry + title + tail * gradient
+
+
+def test_several_calculations_of_nwchem(tmp_path):
+    """ASE combines energies without gradients with the geometry printed after them."""
+    trial = nwchem(9.9, -12.0, geometry=False, gradient=False) + " Line search:\n"
+    (tmp_path / "na2.nwo").write_text(nwchem(3.0, -10.0) + trial + nwchem(3.1, -11.0))
+    (block,) = Frames.open(tmp_path / "na2.nwo", properties=["energy"], atom_properties=["forces"])
+    assert block.pos[1::2, 2] == pytest.approx([3.0, 3.1])
+    assert block.properties["energy"] == pytest.approx([-10 * Hartree, -11 * Hartree])
+    assert block.atom_properties["forces"][::2, 2] == pytest.approx([-10 * Hartree / Bohr, -11 * Hartree / Bohr])
+    energies = [nwchem(3.0, -10.0, gradient=False), nwchem(3.1, -11.0, gradient=False)]
+    (tmp_path / "one.nwo").write_text(energies[0])
+    (block,) = Frames.open(tmp_path / "one.nwo", properties=["energy"])
+    assert (block.pos[1, 2], block.properties["energy"][0]) == (3.0, pytest.approx(-10 * Hartree))
+    (tmp_path / "two.nwo").write_text("".join(energies))
+    with pytest.raises(InputError, match=r"two.nwo: contains several energies without gradients, of which ASE mixes"):
+        list(Frames.open(tmp_path / "two.nwo"))
 
 
 def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):

@@ -89,7 +89,8 @@ STATES: Mapping[str, re.Pattern[str]] = {
         "gaussian-out": r"\A(?s:.*?)^\s*Charge =\s*(?P<charge>-?\d+) Multiplicity =\s*(?P<multiplicity>\d+)",
         "gpaw-out": r"^\s*Total [Cc]harge:\s*(?P<charge>[-+.\d]+)",
         "nwchem-in": r"^\s*charge\s+(?P<charge>[-+.\d]+)\s*$",
-        "nwchem-out": r"^\s*(?:Charge\s*:\s*(?P<charge>-?\d+)\s*$|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
+        "nwchem-out": r"^\s*(?:(?:Charge\s*:|charge\s*=)\s*(?P<charge>-?\d+)(?:\.0*)?\s*$"
+        r"|Spin multiplicity\s*:\s*(?P<multiplicity>\d+))",
         "orca-output": r"^\s*(?:Total Charge\s+Charge\s+\.+\s*(?P<charge>-?\d+)"
         r"|Multiplicity\s+Mult\s+\.+\s*(?P<multiplicity>\d+))",
         "turbomole": r"^\$(?:eht\s+charge\s*=|chrg)\s*(?P<charge>[-+]?\d+)(?:\s+unpaired\s*=\s*(?P<unpaired>\d+))?",
@@ -110,6 +111,9 @@ OF_ORCA: tuple[str, ...] = (
     "CARTESIAN GRADIENT",
 )
 """Words above the energy, the geometry and the forces in outputs of ORCA."""
+
+OF_NWCHEM: re.Pattern[str] = re.compile(r"^\s+NWChem (?:SCF|DFT) Module\s*$", re.MULTILINE)
+"""Matches the title of the calculation of an energy in outputs of NWChem."""
 
 
 def text_of(copy: Path, kind: str) -> str:
@@ -189,6 +193,11 @@ def check_format(path: Path, text: str, kind: str):
         _check_runs(path, text)
     if kind == "orca-output":
         _check_orca(path, text)
+    if kind == "nwchem-out" and len(OF_NWCHEM.findall(text)) > 1 and "ENERGY GRADIENTS" not in text:
+        raise InputError(
+            f"{path}: contains several energies without gradients, of which ASE mixes the energies and geometries; "
+            "write each calculation to its own file"
+        )
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return

@@ -40,7 +40,7 @@ from pyg_clusters.frames.block import (
     kind_of,
     names_found,
 )
-from pyg_clusters.frames.electronic_state import stated_states, take_state
+from pyg_clusters.frames.electronic_state import state_of_calculator, stated_states
 from pyg_clusters.frames.opening import unpacked
 from pyg_clusters.frames.provenance import stated_origins
 from pyg_clusters.frames.text import atomic_number, unknown_label
@@ -188,7 +188,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
         for number, frame in enumerate(frames, start=1):  # noqa: B007
             if isinstance(frame, Atoms):
                 frame.info |= stated
-                take_state(frame, getattr(frame.calc, "parameters", {}))
+                frame.info |= state_of_calculator(frame, getattr(frame.calc, "parameters", {}))
                 if rotated and frame.calc is not None:
                     frame.calc.results.pop("forces", None)
                 if of_aenet:
@@ -204,6 +204,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
 def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
     frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
     frames = _models(frames) if kind == "proteindatabank" else frames
+    frames = _calculations_of_nwchem(frames) if kind == "nwchem-out" else frames
     for number in count():
         try:
             atoms = next(frames)
@@ -225,7 +226,8 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             del atoms.arrays["residuenames"]
         if kind == "gpw":
             with ulm.open(copy) as reader:
-                take_state(atoms, reader.parameters.asdict() if "parameters" in reader else {})
+                parameters = reader.parameters.asdict() if "parameters" in reader else {}
+            atoms.info |= state_of_calculator(atoms, parameters)
         if kind == "runnerdata" and _is_compressed(atoms):
             reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
             yield BadFrame(str(path), number, reason)
@@ -265,6 +267,12 @@ def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
         atoms.set_cell(None if np.array_equal(cell, np.eye(3)) else cell)
         atoms.pbc = atoms.cell.any()
         yield atoms
+
+
+def _calculations_of_nwchem(frames: Iterable[Atoms]) -> Iterator[Atoms]:
+    """Steps of an optimisation, without its line searches, whose energies ASE combines with other geometries."""
+    frames = list(frames)
+    yield from [atoms for atoms in frames if "forces" in _results(atoms)] or frames
 
 
 def _with_elements(path: Path, number: int, atoms: Atoms, name: str) -> Atoms | BadFrame:
@@ -326,5 +334,5 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
                 atoms.info[key] = value
             atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
         convert_to_angstrom(atoms, stated)
-        take_state(atoms, row.get("calculator_parameters", {}))
+        atoms.info |= state_of_calculator(atoms, row.get("calculator_parameters", {}))
         yield atoms

@@ -124,23 +124,23 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
     return ElectronicState(charge, unpaired, electrons)
 
 
-def take_state(atoms: Atoms, parameters: Mapping[str, object]):
-    """Add the charge and multiplicity among the parameters of a calculator to ``info``, unless the frame states them.
+def state_of_calculator(atoms: Atoms, parameters: Mapping[str, object]) -> dict[str, object]:
+    """Charge and multiplicity among the parameters of a calculator, without those that the frame itself states.
 
     A value of 0 or ``None`` means the default of the calculator.
 
     Example:
-        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]])
-        >>> take_state(dimer, {"xc": "PBE", "charge": 1})
-        >>> dimer.info
+        >>> state_of_calculator(Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]]), {"xc": "PBE", "charge": 1})
         {'charge': 1}
     """
     stated = {str(name).lower() for name in atoms.info}
     kinds = (CHARGE_NAMES, CHARGE_NAMES), (MULTIPLICITY_NAMES, MULTIPLICITY_NAMES | UNPAIRED_NAMES | SPIN_NAMES)
+    found: dict[str, object] = {}
     for (names, alike), array in zip(kinds, INITIAL_ARRAYS, strict=True):
         if stated.isdisjoint(alike) and not np.any(atoms.arrays.get(array, 0)):
             values = {name: value for name, value in parameters.items() if name in names}
-            atoms.info |= {name: value for name, value in values.items() if isinstance(value, Real) and value}
+            found |= {name: value for name, value in values.items() if isinstance(value, Real) and value}
+    return found
 
 
 def may_state(comment: bytes) -> bool:
@@ -156,7 +156,10 @@ def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
 
 
 def stated_state(atoms: Atoms) -> ElectronicState | str | None:
-    """Charge and spin that a frame states; the fault if they are invalid, ``None`` if it states neither."""
+    """Charge and spin that a frame or its calculator states; the fault if they are invalid, ``None`` if neither."""
+    if added := state_of_calculator(atoms, getattr(atoms.calc, "parameters", {})):
+        atoms = atoms.copy()
+        atoms.info |= added
     names = {str(name).lower() for name in atoms.info}
     if names.isdisjoint(STATE_NAMES) and not any(name in atoms.arrays for name in INITIAL_ARRAYS):
         return None
