@@ -172,6 +172,16 @@ class FrameBlock:
         return self.origin or (np.full(len(self), self.file, dtype=object), self.number)
 
     @property
+    def stated(self) -> np.ndarray:
+        """Charge and spin that each frame states, ``None`` if it states neither, ``[num_frames]``."""
+        return np.full(len(self), None) if self.states is None else self.states
+
+    @property
+    def num_joined(self) -> int:
+        """Number of frames of which atoms were moved across the faces of the cell."""
+        return 0 if self.joined is None else int(self.joined.sum())
+
+    @property
     def periodic(self) -> np.ndarray:
         """Whether each frame has a periodic cell in its file, ``[num_frames]``."""
         return np.asarray((self.pbc & self.cell.any(axis=2)).any(axis=1))
@@ -247,7 +257,7 @@ def states_of(blocks: Sequence[FrameBlock]) -> np.ndarray | None:
     """Charges and spins of the frames of several blocks, in their order, as :attr:`FrameBlock.states`."""
     if all(block.states is None for block in blocks):
         return None
-    return np.concatenate([np.full(len(block), None) if block.states is None else block.states for block in blocks])
+    return np.concatenate([block.stated for block in blocks])
 
 
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
