@@ -253,13 +253,6 @@ def origins_of(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(files), np.concatenate(numbers)
 
 
-def states_of(blocks: Sequence[FrameBlock]) -> np.ndarray | None:
-    """Charges and spins of the frames of several blocks, in their order, as :attr:`FrameBlock.states`."""
-    if all(block.states is None for block in blocks):
-        return None
-    return np.concatenate([block.stated for block in blocks])
-
-
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """Merge blocks into one, with the frames in the order of their indices.
 
@@ -269,6 +262,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
     origin = origins_of(parts) if any(part.origin is not None for part in parts) else None
+    states = np.concatenate([part.stated for part in parts]) if any(part.states is not None for part in parts) else None
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
@@ -285,7 +279,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         if first.atoms is None
         else LazyAtoms(maker for part in parts if part.atoms for maker in part.atoms.makers),
         origin=origin,
-        states=states_of(parts),
+        states=states,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 
