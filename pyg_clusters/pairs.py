@@ -6,6 +6,7 @@ total number: the cost per atom does not grow with the size of the cluster.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -233,7 +234,7 @@ def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
         marks = torch.arange(max_pairs, num_pairs, max_pairs, device=ptr.device)
         cuts = torch.searchsorted(ends, marks).clamp(min=1)
         bounds = [0, *torch.unique(cuts).tolist(), per_target.numel()]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         count = per_target[first:last]
         target = torch.repeat_interleave(torch.arange(first, last, device=ptr.device), count)
         within = torch.arange(target.numel(), device=ptr.device) - torch.repeat_interleave(

@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -86,10 +87,10 @@ def validate_model(
         values = fast(z[None, clusters], pos[None, clusters]).detach()
         same(values[:, 0] if values.dim() == 2 else values, "its fast path", expected[:1])
 
-    order = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in zip(ptr, ptr[1:], strict=False)])
+    order = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in pairwise(ptr)])
     same(run(pos[order], z[order]), "permutation of the atoms", expected[order] if per_atom else expected)
 
-    alone = [run(pos[a:b], z[a:b], batch[a:b] * 0) for a, b in zip(ptr, ptr[1:], strict=False)]
+    alone = [run(pos[a:b], z[a:b], batch[a:b] * 0) for a, b in pairwise(ptr)]
     same(torch.cat(alone), "batched equals one by one", expected)
 
     last = slice(int(ptr[-2]), int(ptr[-1])) if per_atom else slice(len(sizes) - 1, len(sizes))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -178,7 +179,7 @@ def same_multiset(
     cluster = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     rows = rows[np.lexsort((*rows.T, cluster))]  # a canonical order within each cluster
     groups: dict[tuple[int, bytes], list[int]] = {}
-    for index, (first, last) in enumerate(zip(ptr[:-1], ptr[1:], strict=True)):
+    for index, (first, last) in enumerate(pairwise(ptr)):
         of_cluster = 0 if charge is None else int(charge[index])
         groups.setdefault((of_cluster, rows[first:last].tobytes()), []).append(index)
     return list(groups.values())

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
-from pyg_clusters.frames.block import flat_arrays, origins_of, states_of
+from pyg_clusters.frames.block import flat_arrays, origins_of
 from pyg_clusters.frames.checks import finite_frames, group_labels, numbers
 from pyg_clusters.options import Fragments
 
@@ -27,7 +27,7 @@ class FrameSet:
         properties: Requested values per frame, ``[num_frames]`` each.
         bad: Frames that were left out.
         origins: File and index from which each frame was first read, ``[num_frames]`` each.
-        states: Charge and spin of each frame ``[num_frames]``, see :attr:`~pyg_clusters.frames.FrameBlock.states`.
+        states: Charge and spin of each frame ``[num_frames]``, see :attr:`~pyg_clusters.frames.FrameBlock.stated`.
     """
 
     file: np.ndarray
@@ -38,7 +38,7 @@ class FrameSet:
     properties: dict[str, np.ndarray]
     bad: list[BadFrame]
     origins: tuple[np.ndarray, np.ndarray]
-    states: np.ndarray | None = None
+    states: np.ndarray
 
     def __len__(self) -> int:
         return len(self.number)
@@ -52,7 +52,7 @@ class FrameSet:
     def charges(self) -> np.ndarray:
         """Charge of each frame in e, ``[num_frames]``; raises an error at a frame whose charge or spin is invalid."""
         charges = np.zeros(len(self), dtype=int)
-        for frame, state in enumerate(self.states if self.states is not None else ()):
+        for frame, state in enumerate(self.states):
             if isinstance(state, str):
                 raise BadFrame(str(self.file[frame]), int(self.number[frame]), state).error
             charges[frame] = 0 if state is None else state.charge
@@ -120,5 +120,5 @@ def read_set(
         properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
         bad=bad,
         origins=origins_of(blocks),
-        states=states_of(blocks),
+        states=np.concatenate([block.stated for block in blocks]),
     )

@@ -128,7 +128,7 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         formulas.update(composition_names(block.z, block.ptr).tolist())
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
-        joined += 0 if block.joined is None else int(block.joined.sum())
+        joined += block.num_joined
         refused += check_block(block.select(block.sizes > 1), on_bad="skip")[1]
     contents = Contents(f"{path}: {count_of(sizes.total() + len(no_clusters), 'frame')}", bad=bad)
     values = contents.values

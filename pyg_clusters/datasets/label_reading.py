@@ -103,8 +103,7 @@ class LabelReader:
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
         """Separate the frames with the same charge as the first frame from the others, which are bad."""
         bad: list[BadFrame] = []
-        states = np.full(len(block), None) if block.states is None else block.states
-        for number, state in zip(block.number.tolist(), states, strict=True):
+        for number, state in zip(block.number.tolist(), block.stated, strict=True):
             if isinstance(state, str):
                 bad.append(BadFrame(block.file, number, state))
                 continue
@@ -191,7 +190,7 @@ class LabelReader:
 
 
 def _is_ion(block: FrameBlock, frame: np.integer) -> bool:
-    state = None if block.states is None else block.states[frame]
+    state = block.stated[frame]
     return isinstance(state, ElectronicState) and state.charge != 0
 
 

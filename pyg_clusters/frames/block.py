@@ -169,6 +169,16 @@ class FrameBlock:
         return self.origin or (np.full(len(self), self.file, dtype=object), self.number)
 
     @property
+    def stated(self) -> np.ndarray:
+        """Charge and spin that each frame states, ``None`` if it states neither, ``[num_frames]``."""
+        return np.full(len(self), None) if self.states is None else self.states
+
+    @property
+    def num_joined(self) -> int:
+        """Number of frames of which atoms were moved across the faces of the cell."""
+        return 0 if self.joined is None else int(self.joined.sum())
+
+    @property
     def periodic(self) -> np.ndarray:
         """Whether each frame has a periodic cell in its file, ``[num_frames]``."""
         return np.asarray((self.pbc & self.cell.any(axis=2)).any(axis=1))
@@ -240,13 +250,6 @@ def origins_of(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(files), np.concatenate(numbers)
 
 
-def states_of(blocks: Sequence[FrameBlock]) -> np.ndarray | None:
-    """Charges and spins of the frames of several blocks, in their order, as :attr:`FrameBlock.states`."""
-    if all(block.states is None for block in blocks):
-        return None
-    return np.concatenate([np.full(len(block), None) if block.states is None else block.states for block in blocks])
-
-
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """Merge blocks into one, with the frames in the order of their indices.
 
@@ -256,6 +259,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
     origin = origins_of(parts) if any(part.origin is not None for part in parts) else None
+    states = np.concatenate([part.stated for part in parts]) if any(part.states is not None for part in parts) else None
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
@@ -274,7 +278,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         if first.atoms is None
         else LazyAtoms(maker for part in parts if part.atoms for maker in part.atoms.makers),
         origin=origin,
-        states=states_of(parts),
+        states=states,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 

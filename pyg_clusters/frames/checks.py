@@ -209,8 +209,7 @@ def check_block(
         free = np.setdiff1d(np.flatnonzero(~block.periodic), list(reasons))
         reasons |= dict(pieces_without_cell(block.z, block.pos, block.ptr, free))
     if state is not None and (block.states is not None or state[0]):
-        stated = np.full(len(block), None) if block.states is None else block.states
-        found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(stated)}
+        found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(block.stated)}
         reasons = {frame: reason for frame, reason in found.items() if reason} | reasons
     bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
     bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)

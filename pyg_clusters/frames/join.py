@@ -284,7 +284,7 @@ def reporting_joined(blocks: Iterable[FrameBlock]) -> Iterator[FrameBlock]:
     """Yield the blocks, and warn at the end how many frames were joined."""
     joined = total = 0
     for block in blocks:
-        joined += 0 if block.joined is None else int(block.joined.sum())
+        joined += block.num_joined
         total += len(block)
         yield block
     warn_of_joined(joined, total)

@@ -69,7 +69,7 @@ def read_topology(path: Path) -> Topology:
     block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
     if block is None or not block.atoms:
         raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
-    state = None if block.states is None else block.states[0]
+    state = block.stated[0]
     if isinstance(state, str):
         raise InputError(f"{path}: {state}")
     stated = {} if state is None else state.info

@@ -233,7 +233,7 @@ class _Writer:
 def _states(block: FrameBlock) -> dict[str, np.ndarray]:
     """Charge and number of unpaired electrons (-1 if not stated) of each frame, as they are stored."""
     columns = np.tile(np.array([[0], [-1]], dtype=np.int32), len(block))
-    for frame, state in enumerate(block.states if block.states is not None else ()):
+    for frame, state in enumerate(block.stated):
         if isinstance(state, str):
             raise InputError(f"{block.file}, frame {block.number[frame]}: {state}")
         if state is not None:

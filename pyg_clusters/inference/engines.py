@@ -266,8 +266,8 @@ class _Worker:
             try:
                 for scored in blocks:
                     block = scored.frames
-                    joined = 0 if block.joined is None else int(block.joined.sum())
-                    yield _Answer(block.position, job.each(scored), new_warnings(), frames=len(block), joined=joined)
+                    frames, joined = len(block), block.num_joined
+                    yield _Answer(block.position, job.each(scored), new_warnings(), frames=frames, joined=joined)
             except InputError as error:
                 yield _Answer(warnings=new_warnings(), error=str(error))
             else:

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -92,7 +93,7 @@ class DART(nn.Module):
         self.conv = ShellConv(num_shells, hidden_channels, num_shells, active_shells=active_shells)
         self.active_shells = self.conv.active_shells
         widths = [hidden_channels, *self.interaction_channels, 1]
-        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.act = nn.CELU(alpha=0.1)
         self.scale = EnergyScale()
         self.domain = TrainingDomain()

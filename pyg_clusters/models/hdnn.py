@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -116,6 +117,6 @@ class HDNN(nn.Module):
 
 def _network(widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.CELU(alpha=0.1)]
     return nn.Sequential(*layers, nn.Linear(widths[-1], 1))

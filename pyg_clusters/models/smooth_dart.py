@@ -1,6 +1,7 @@
 """SmoothDART, a differentiable DART with soft shells and directions, and its variant for shieldings."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ class SmoothDART(nn.Module):
             ShellConv(hidden_channels, hidden_channels, num_shells, **kwargs) for _ in range(rounds - 1)
         )
         widths = [hidden_channels, *self.interaction_channels, 1]
-        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation_resolver(act, **self.conv.act_kwargs or {})
         self.scale: OutputScale = EnergyScale()
         self.domain = TrainingDomain()
