@@ -219,7 +219,7 @@ def test_several_calculations_of_nwchem(tmp_path):
     (block,) = Frames.open(tmp_path / "one.nwo", properties=["energy"])
     assert (block.pos[1, 2], block.properties["energy"][0]) == (3.0, pytest.approx(-10 * Hartree))
     (tmp_path / "two.nwo").write_text("".join(energies))
-    with pytest.raises(InputError, match=r"two.nwo: contains several energies without gradients, of which ASE mixes"):
+    with pytest.raises(InputError, match=r"two.nwo: contains 2 calculations, of which ASE mixes the energies and"):
         list(Frames.open(tmp_path / "two.nwo"))
 
 
@@ -247,6 +247,11 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
         ("vasprun.xml", 2 * "<modeling>\n</modeling>\n", "contains 2 jobs, but ASE reads only the first"),
         ("a.xsf", 2 * "ATOMS\nAu 0 0 0\nAu 0 0 2.6\n", "contains 2 structures, but ASE reads only the first"),
         ("a.res", 2 * "TITL a -1.0\nEND\n", "contains 2 structures, but ASE reads only the first"),
+        (
+            "a.out",
+            "*GAMESS\n" + 2 * " FINAL RHF ENERGY IS  -1.0 AFTER  9 ITERATIONS\n",
+            "contains 2 calculations, of which ASE",
+        ),
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("b.nc", "CDF\x01 program\0\x02\x06LAMMPS atom_types coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),

@@ -112,8 +112,11 @@ OF_ORCA: tuple[str, ...] = (
 )
 """Words above the energy, the geometry and the forces in outputs of ORCA."""
 
-OF_NWCHEM: re.Pattern[str] = re.compile(r"^\s+NWChem (?:SCF|DFT) Module\s*$", re.MULTILINE)
-"""Matches the title of the calculation of an energy in outputs of NWChem."""
+ENERGIES: Mapping[str, re.Pattern[str]] = {
+    "gamess-us-out": re.compile(r"^\s*FINAL .+ ENERGY IS ", re.MULTILINE),
+    "nwchem-out": re.compile(r"^\s+NWChem (?:SCF|DFT) Module\s*$", re.MULTILINE),
+}
+"""Matches the calculation of an energy, by format, for formats of which ASE mixes the energies and geometries."""
 
 
 def text_of(copy: Path, kind: str) -> str:
@@ -193,10 +196,11 @@ def check_format(path: Path, text: str, kind: str):
         _check_runs(path, text)
     if kind == "orca-output":
         _check_orca(path, text)
-    if kind == "nwchem-out" and len(OF_NWCHEM.findall(text)) > 1 and "ENERGY GRADIENTS" not in text:
+    steps_of_nwchem = kind == "nwchem-out" and "ENERGY GRADIENTS" in text
+    if kind in ENERGIES and not steps_of_nwchem and (count := len(ENERGIES[kind].findall(text))) > 1:
         raise InputError(
-            f"{path}: contains several energies without gradients, of which ASE mixes the energies and geometries; "
-            "write each calculation to its own file"
+            f"{path}: contains {count} calculations, of which ASE mixes the energies and geometries; write each to its "
+            "own file, or all to one XYZ file"
         )
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
