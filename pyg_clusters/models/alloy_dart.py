@@ -11,7 +11,7 @@ from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad
 from pyg_clusters.models.dart import DART
 from pyg_clusters.nn.inputs import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.pairs import check_complete
+from pyg_clusters.pairs import check_complete, edge_shell_counts
 
 
 class AlloyDART(DART):
@@ -140,8 +140,7 @@ class AlloyDART(DART):
         assert edge_type is not None
         numbers = self.index(z)
         kind = edge_type * num_elements + numbers[edge_index[0]]
-        flat = edge_index[1] * num_shells * num_elements + kind
-        counts = torch.bincount(flat, minlength=z.numel() * num_shells * num_elements).view(z.numel(), -1)
+        counts = edge_shell_counts(edge_index, kind, z.numel(), num_shells * num_elements)
         x = torch.cat([counts, self.index.one_hot(z)], dim=1).to(next(self.interaction.parameters()).dtype)
         if self.element_networks == "shared":
             return self.conv(x, edge_index, edge_type)
