@@ -579,6 +579,7 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
 
 STATED_UNITS = {
     "i = 0, time = 0.000, E = -1.0": ("E", "Hartree"),  # CP2K
+    "i = 0, E = -1.0, a = 20.0, b = 20.0, c = 20.0": ("E", "Hartree"),
     " energy: -1.000000 gnorm: 0.000434 xtb: 6.4.1 (unknown)": ("energy", "Hartree"),
     " RKS-SCF000/def2-SVP  ENERGY=-1.0": ("ENERGY", "Hartree"),
     "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
