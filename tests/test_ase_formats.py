@@ -252,6 +252,7 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
             "*GAMESS\n" + 2 * " FINAL RHF ENERGY IS  -1.0 AFTER  9 ITERATIONS\n",
             "contains 2 calculations, of which ASE",
         ),
+        ("a.dat", " $DATA\n $END\n" + 2 * " $GRAD\n $END\n", "contains 2 calculations, of which ASE mixes"),
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("b.nc", "CDF\x01 program\0\x02\x06LAMMPS atom_types coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),

@@ -579,6 +579,7 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
 
 STATED_UNITS = {
     "i = 0, time = 0.000, E = -1.0": ("E", "Hartree"),  # CP2K
+    "i = 0, E = -1.0, a = 20.0, b = 20.0, c = 20.0": ("E", "Hartree"),
     " energy: -1.000000 gnorm: 0.000434 xtb: 6.4.1 (unknown)": ("energy", "Hartree"),
     " RKS-SCF000/def2-SVP  ENERGY=-1.0": ("ENERGY", "Hartree"),
     "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
@@ -924,6 +925,11 @@ def test_a_relaxation_keeps_the_unit_of_earlier_energies(tmp_path, comment, targ
     assert energies(ClusterDataset(tmp_path, relaxed, "emt_energy")) == pytest.approx(
         [read(relaxed).info["emt_energy"]]
     )
+    again = tmp_path / "again.extxyz"  # the energy of the first relaxation is in eV, too
+    assert main(["relax", str(relaxed), "--calculator", "emt", "--out", str(again)]) == 0
+    earlier = read(again).info["initial_emt_energy"]
+    assert energies(ClusterDataset(tmp_path, again, "initial_emt_energy")) == pytest.approx([earlier])
+    refused(lambda: ClusterDataset(tmp_path, again, f"initial_{target}"), "frame 0: states", "energy_unit='Ha")
 
 
 def test_new_energies_are_in_ev_beside_earlier_ones_in_other_units(tmp_path):

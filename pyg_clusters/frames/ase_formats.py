@@ -114,6 +114,7 @@ OF_ORCA: tuple[str, ...] = (
 
 ENERGIES: Mapping[str, re.Pattern[str]] = {
     "gamess-us-out": re.compile(r"^\s*FINAL .+ ENERGY IS ", re.MULTILINE),
+    "gamess-us-punch": re.compile(r"^\s*\$GRAD\b|DATA FROM NSERCH=", re.MULTILINE),
     "nwchem-out": re.compile(r"^\s+NWChem (?:SCF|DFT) Module\s*$", re.MULTILINE),
 }
 """Matches the calculation of an energy, by format, for formats of which ASE mixes the energies and geometries."""
@@ -121,7 +122,7 @@ ENERGIES: Mapping[str, re.Pattern[str]] = {
 
 def text_of(copy: Path, kind: str) -> str:
     """Text of a file, of at most 64 MB, in which the other functions search; empty for formats in which none does."""
-    if kind not in {*BOHR_IN, *ONE_STRUCTURE, *LACKING, *STATES, *ELECTRONS}:
+    if kind not in {*BOHR_IN, *ENERGIES, *ONE_STRUCTURE, *LACKING, *STATES, *ELECTRONS}:
         return ""
     with copy.open(encoding="latin-1") as stream:
         return stream.read(1 << 26)

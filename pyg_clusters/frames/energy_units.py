@@ -137,11 +137,13 @@ def _infos(file: Path, length: float = 1.0) -> Iterator[tuple[int, Mapping[str, 
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
     """Unit of the energies of a frame, by the text of each statement."""
     units: dict[str, str] = {}
+    of_relaxation = False
     if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
-        initial = {str(key): value for key, value in info.items() if str(key).startswith(INITIAL)}
-        info = {**info, **{key.removeprefix(INITIAL): value for key, value in initial.items()}}
-        target = target.removeprefix(INITIAL)
-    if target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
+        initial = {str(key).removeprefix(INITIAL): info[key] for key in info if str(key).startswith(INITIAL)}
+        info, target = {**info, **initial}, target.removeprefix(INITIAL)
+        name = target.removesuffix("energy")
+        of_relaxation = {f"{name}fmax", f"{name}steps", "converged"} <= initial.keys()
+    if of_relaxation or target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
         return units
     before = after_another = ""
     own = re.compile(rf"{re.escape(target)}_?units?", re.IGNORECASE)

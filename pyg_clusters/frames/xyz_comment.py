@@ -67,7 +67,7 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
 IN_HARTREE: re.Pattern[str] = re.compile(
-    r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*(E)\s*=\s*\S+|\S+/\S+\s+(ENERGY)\s*=\s*\S+"
+    r"i\s*=\s*\d+,(?:\s*time\s*=\s*[-.\d]+,)?\s*(E)\s*=\s*[^\s,]+(?:,.*)?|\S+/\S+\s+(ENERGY)\s*=\s*\S+"
 )
 """Matches comments of CP2K and Molpro with an energy in hartree, and its key."""
 
