@@ -126,7 +126,7 @@ def test_folds_by_cluster(stable):
     assert torch.cat(tested).sort().values.equal(torch.arange(len(stable)))
     gallium_like = SimpleNamespace(transform=None)
     with pytest.raises(InputError, match="SimpleNamespace has no split of a paper"):
-        make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
+        make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0, 5, 0)
 
 
 def test_unstable_clusters_are_separate(tmp_path):

@@ -194,8 +194,10 @@ def make_split(
     fractions: tuple[float, float, float],
     held_out_sizes: Sequence[int],
     seed: int,
+    folds: int,
+    fold: int,
 ) -> Split:
-    """Split a data set as ``split`` says: one of :data:`KINDS` except ``"fold"``, or the folder of a saved split.
+    """Split a data set as ``split`` says: one of :data:`KINDS`, or the folder of a saved split.
 
     Args:
         dataset: Data set to divide.
@@ -204,10 +206,14 @@ def make_split(
         fractions: Shares of the parts.
         held_out_sizes: Sizes to test on, for ``"size"``.
         seed: Random seed.
+        folds: Number of folds, for ``"fold"``.
+        fold: Index of the test fold, for ``"fold"``.
 
     Raises:
         InputError: If there is no such kind or folder, or the data set has no such split.
     """
+    if split == "fold":
+        return fold_split(dataset.groups if groups is None else groups, folds, fold, seed)
     if split == "size":
         return size_split(dataset.sizes, held_out_sizes, seed=seed, groups=groups)
     if groups is not None:

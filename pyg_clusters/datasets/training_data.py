@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.data import Dataset as GraphDataset
 
 from pyg_clusters.datasets.batches import batches_of
-from pyg_clusters.datasets.splits import KINDS, Split, fold_split, make_split
+from pyg_clusters.datasets.splits import KINDS, Split, make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import PER_ATOM, look_per_atom
 from pyg_clusters.nn.output_scale import shift_of_references
@@ -91,10 +91,7 @@ class TrainingData:
         if copies_together and split in KINDS:
             known = dataset.groups if split in ("group", "fold") else torch.arange(len(dataset))
             groups = self._with_copies(torch.arange(len(dataset)), known)
-        if split == "fold":
-            self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)
-        else:
-            self.split = make_split(dataset, split, groups, fractions, held_out_sizes, split_seed)
+        self.split = make_split(dataset, split, groups, fractions, held_out_sizes, split_seed, folds, fold)
         if left_out_sizes:
             used = ~torch.isin(dataset.sizes, torch.tensor(left_out_sizes))
             parts = (self.split.train, self.split.val, self.split.test)

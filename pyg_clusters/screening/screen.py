@@ -29,7 +29,7 @@ from pyg_clusters.screening.pool import ScoredFrames, radii_of, select_of_all, s
 from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
 from pyg_clusters.screening.scores import check_truth
 from pyg_clusters.strategies import STRATEGIES, Bins, Strategy
-from pyg_clusters.terminal import FrameProgress
+from pyg_clusters.terminal import counting
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 
@@ -64,11 +64,9 @@ def screen(options: ScreenOptions) -> Screening:
             units = units_of_labels(options.frames, options.truth, options.energy_unit)
             truth = options.truth if all(unit == 1 for unit in units.values()) else f"{options.truth}_eV"
         scored = ScoredFrames(strategy, _size_of_pool(options, strategy), radii_of(predictor.model))
-        with FrameProgress() as progress:
-            for block in score_resumably(predictor, frames, parts, options, trained):
-                used = _with_truth(block, options, truth, units) if truth else block
-                scored.add(used)
-                progress.advance(len(used.frames))
+        blocks = score_resumably(predictor, frames, parts, options, trained)
+        for block in counting(blocks, lambda block: len(block.frames)):
+            scored.add(_with_truth(block, options, truth, units) if truth else block)
         screening = replace(_selected(scored, options, predictor), truth=truth)
         if not screening.candidates:
             raise no_usable_frame(options.frames, screening.bad)
