@@ -188,7 +188,7 @@ def ase_frames(path: Path, kind: str, length: float = 1.0) -> Iterator[Atoms | B
         for number, frame in enumerate(frames, start=1):  # noqa: B007
             if isinstance(frame, Atoms):
                 frame.info |= stated
-                frame.info |= state_of_calculator(frame, getattr(frame.calc, "parameters", {}))
+                frame.info |= state_of_calculator(frame, getattr(frame.calc, "parameters", None))
                 if rotated and frame.calc is not None:
                     frame.calc.results.pop("forces", None)
                 if of_aenet:
@@ -226,7 +226,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             del atoms.arrays["residuenames"]
         if kind == "gpw":
             with ulm.open(copy) as reader:
-                parameters = reader.parameters.asdict() if "parameters" in reader else {}
+                parameters = reader.parameters.asdict() if "parameters" in reader else None
             atoms.info |= state_of_calculator(atoms, parameters)
         if kind == "runnerdata" and _is_compressed(atoms):
             reason = "its bonds are too short for positions in bohr, the unit of RuNNer; convert it to XYZ in Å and eV"
@@ -334,5 +334,5 @@ def _database(path: Path, copy: Path, kind: str, length: float) -> Iterator[Atom
                 atoms.info[key] = value
             atoms.info |= {f"{key}_unit": units[key]} if units.get(key) else {}
         convert_to_angstrom(atoms, stated)
-        atoms.info |= state_of_calculator(atoms, row.get("calculator_parameters", {}))
+        atoms.info |= state_of_calculator(atoms, row.get("calculator_parameters"))
         yield atoms

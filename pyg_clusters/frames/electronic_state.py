@@ -124,15 +124,17 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
     return ElectronicState(charge, unpaired, electrons)
 
 
-def state_of_calculator(atoms: Atoms, parameters: Mapping[str, object]) -> dict[str, object]:
+def state_of_calculator(atoms: Atoms, parameters: object) -> dict[str, object]:
     """Charge and multiplicity among the parameters of a calculator, without those that the frame itself states.
 
-    A value of 0 or ``None`` means the default of the calculator.
+    A value of 0 or ``None`` means the default of the calculator. Parameters that are not a mapping are ignored.
 
     Example:
         >>> state_of_calculator(Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]]), {"xc": "PBE", "charge": 1})
         {'charge': 1}
     """
+    if not isinstance(parameters, Mapping):
+        return {}
     stated = {str(name).lower() for name in atoms.info}
     kinds = (CHARGE_NAMES, CHARGE_NAMES), (MULTIPLICITY_NAMES, MULTIPLICITY_NAMES | UNPAIRED_NAMES | SPIN_NAMES)
     found: dict[str, object] = {}
@@ -157,7 +159,7 @@ def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
 
 def stated_state(atoms: Atoms) -> ElectronicState | str | None:
     """Charge and spin that a frame or its calculator states; the fault if they are invalid, ``None`` if neither."""
-    if added := state_of_calculator(atoms, getattr(atoms.calc, "parameters", {})):
+    if added := state_of_calculator(atoms, getattr(atoms.calc, "parameters", None)):
         atoms = atoms.copy()
         atoms.info |= added
     names = {str(name).lower() for name in atoms.info}

@@ -141,8 +141,8 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     if target.startswith(INITIAL):  # a relaxation renamed the unit with the energy
         initial = {str(key).removeprefix(INITIAL): info[key] for key in info if str(key).startswith(INITIAL)}
         info, target = {**info, **initial}, target.removeprefix(INITIAL)
-        name = target.removesuffix("energy")
-        of_relaxation = {f"{name}fmax", f"{name}steps", "converged"} <= initial.keys()
+        stem = target.removesuffix("energy")
+        of_relaxation = {f"{stem}fmax", f"{stem}steps", "converged"} <= initial.keys()
     if of_relaxation or target.startswith(ENERGY_PREDICTION):  # in eV, beside energies of the input in any unit
         return units
     before = after_another = ""
