@@ -240,6 +240,7 @@ def write_candidates(screening: Screening, folder: Path):
 
 def _atoms_to_write(candidate: Candidate) -> Atoms:
     atoms = candidate.atoms.copy()
+    atoms.calc = candidate.atoms.calc  # which a copy lacks
     spread = {} if candidate.spread is None else {"pred_energy_spread": candidate.spread}
     set_origin(atoms.info, candidate.source_file, candidate.source_frame)
     rank = {"pred_energy": candidate.energy, **spread, "pred_rank": candidate.rank, "pred_reason": candidate.reason}
