@@ -96,6 +96,27 @@ def test_frames_without_a_finite_label_are_left_out(model, frames, tmp_path, cap
     assert [row["pred_energy"] for row in first] == [row["pred_energy"] for row in second]
 
 
+@pytest.mark.filterwarnings("default:joined", "default:the bins of")
+def test_candidates_keep_the_energy_and_forces_of_their_frames(model, frames, tmp_path):
+    labelled = [atoms.copy() for atoms in frames[::COPIES]]
+    for atoms in labelled:  # in a box, cut by its faces
+        atoms.set_cell(np.eye(3) * 40.0)
+        atoms.pbc = True
+        atoms.wrap()
+    for number, atoms in enumerate(labelled):
+        forces = np.full((len(atoms), 3), 0.1 * number)
+        atoms.calc = SinglePointCalculator(atoms, energy=-80.0 - number, forces=forces)
+    write_extxyz(tmp_path / "labelled.extxyz", labelled)
+    for choose in ("rank", "bins"):
+        out = tmp_path / choose
+        argv = ["screen", model, tmp_path / "labelled.extxyz", "--choose", choose, "--out", out]
+        assert main([str(part) for part in argv]) == 0
+        for atoms in ase.io.read(out / "candidates.extxyz", ":"):
+            number = atoms.info["source_frame"]
+            assert atoms.get_potential_energy() == -80.0 - number
+            np.testing.assert_allclose(atoms.get_forces(), 0.1 * number)
+
+
 @pytest.mark.filterwarnings("default:the bins of")
 def test_candidates_keep_the_energy_and_forces_of_their_frames(model, frames, tmp_path):
     labelled = [atoms.copy() for atoms in frames[::COPIES]]
