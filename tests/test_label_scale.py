@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.comparison import Compared, energy_context
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
@@ -23,6 +24,7 @@ from pyg_clusters.structures import energy_and_forces, relax
 from pyg_clusters.structures.potentials import ModelCalculator
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import EnergyTraining
+from pyg_clusters.units import KCAL_PER_MOL
 
 GA = -52826.0867
 """An energy of all electrons of an atom in eV."""
@@ -224,3 +226,21 @@ def test_fine_tuning_with_references_of_some_elements_keeps_those_only():
         Predictor(tuned.model)(alloy, pos, ptr)
     with pytest.raises(InputError, match="trained on Cu and not on Au"):
         tuned.model(alloy, pos, ptr_to_batch(ptr))
+
+
+def test_the_baseline_of_the_labels_predicts_each_from_the_others():
+    """A mean that includes the label itself is exact for the only cluster of a composition."""
+    sizes, labels = np.array([2, 2, 2, 3]), np.array([-1.0, -3.0, -2.0, -4.0])
+    z, ptr = np.full(9, 31), np.concatenate([[0], np.cumsum(sizes)])
+
+    def baseline(frames: slice) -> dict | None:
+        atoms = slice(ptr[frames.start], ptr[frames.stop])
+        part = ptr[frames.start : frames.stop + 1] - ptr[frames.start]
+        energy = labels[frames]
+        compared = Compared(energy, energy, None, z[atoms], None, part, np.arange(len(energy)), False)
+        return energy_context(compared, None)[0].get("baseline_of_these_labels")
+
+    row = baseline(slice(0, 4))
+    assert row["num_clusters"] == 3 and np.isnan(row["spearman_within_size"])
+    assert row["mae_kcal_mol"] == pytest.approx((1.5 + 1.5 + 0.0) / 3 * KCAL_PER_MOL)
+    assert baseline(slice(2, 4)) is None

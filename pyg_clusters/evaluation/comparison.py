@@ -113,6 +113,18 @@ class CompositionMean:
         return np.where(index >= 0, self.mean[index], counts @ self.per_atom)
 
 
+def mean_of_others(z: np.ndarray, ptr: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Mean energy ``[num_graphs]`` in eV of the other clusters of the composition; NaN for the only one.
+
+    Example:
+        >>> mean_of_others(np.full(9, 31), np.array([0, 2, 4, 6, 9]), np.array([-1.0, -3.0, -2.0, -4.0]))
+        array([-2.5, -1.5, -2. ,  nan])
+    """
+    _, kind, numbers = np.unique(composition_names(z, ptr), return_inverse=True, return_counts=True)
+    total, number = np.bincount(kind, weights=energy)[kind], numbers[kind]
+    return np.where(number > 1, (total - energy) / np.maximum(number - 1, 1), np.nan)
+
+
 @dataclass(frozen=True)
 class OtherZero:
     """Labels whose zero of energy differs from that of a model."""
@@ -255,9 +267,11 @@ def energy_context(compared: Compared, training_set: TrainingSet | None) -> tupl
         lines.append(f"warning: {zero}")
         rows["on_the_zero_of_the_labels"] = energy_metrics(zero.without, target, sizes, kinds)
     known, remarks = training_copies(compared, training_set)
-    trained = training_set and training_set.mean
-    name, mean = ("baseline", trained) if trained else ("baseline_of_these_labels", CompositionMean(z, ptr, target))
-    rows[name] = energy_metrics(mean(z, ptr), target, sizes, kinds)
+    if training_set is not None and training_set.mean is not None:
+        rows["baseline"] = energy_metrics(training_set.mean(z, ptr), target, sizes, kinds)
+    elif (others := ~np.isnan(mean := mean_of_others(z, ptr, target))).any():
+        row = energy_metrics(mean[others], target[others], sizes[others], kinds[others])
+        rows["baseline_of_these_labels"] = row | {"spearman_within_size": float("nan")}  # -1 for any labels
     if known.any() and not known.all():
         new = ~known
         rows["new_structures"] = energy_metrics(predicted[new], target[new], sizes[new], kinds[new])

@@ -48,7 +48,7 @@ SHIELDING_LABELS = {
 TITLES = {
     "on_the_zero_of_the_labels": "the model, shifted to the zero of the labels",
     "baseline": "baseline, mean per composition of the training set",
-    "baseline_of_these_labels": "baseline, mean per composition of these labels",
+    "baseline_of_these_labels": "baseline, mean of the other labels of the composition",
     "new_structures": "clusters that are not copies of training structures",
 }
 """Titles of further errors by name."""
