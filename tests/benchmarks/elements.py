@@ -35,7 +35,7 @@ ELEMENTS = ("Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 NUMBERS = tuple(atomic_numbers[symbol] for symbol in ELEMENTS)
 SHELLS = {
     "radii": (3.4, 5.75),
-    "descriptor_radii": (2.2, 2.4, 2.6, 2.8, 3.0, 3.3, 3.7, 4.2, 4.8, 5.4),
+    "descriptor_radii": (1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.3, 3.7, 4.2, 4.8, 5.4),
     "width": 1.0,
     "outermost_shell": False,
     "interaction_channels": (64, 32),

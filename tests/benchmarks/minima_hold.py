@@ -2,31 +2,50 @@
 
     pyg-clusters train own-minima --data.dataset.files gold --data.dataset.target comment --out runs/gold
     OMP_NUM_THREADS=1 python tests/benchmarks/minima_hold.py runs/gold --count 200
+    OMP_NUM_THREADS=1 python tests/benchmarks/minima_hold.py runs/gold --count 100 --calculator emt
 
 Each test minimum is relaxed with the model, and so is a copy whose positions are perturbed by Gaussian noise. The
 script counts the copies that leave the range of the training set (that collapse or fall apart) and those that end
 within 0.05 Å (root mean square after superposition, in any order of the atoms) of the relaxed minimum, and prints the
-distance of the relaxed minimum from that of the data.
+distance of the relaxed minimum from that of the data. With ``--calculator`` the same structures are relaxed with an ASE
+calculator instead, and the copies are those of its own minima: they show how many copies return on the surface of a
+physical potential.
 """
 
 import argparse
+import itertools
 import time
+from functools import partial
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference.run import Run
-from pyg_clusters.structures import Relaxation, relax
+from pyg_clusters.structures import Relaxation, local_minimum, relax
+from pyg_clusters.structures.calculators import named_calculator
 from pyg_clusters.structures.superposition import structure_distance
 
 NEAR = 0.05
 """Distance in Å within which a copy has returned."""
 
 
-def relaxed(model: torch.nn.Module, z: torch.Tensor, pos: torch.Tensor, ptr: torch.Tensor) -> Relaxation:
+def relaxed_by_model(model: torch.nn.Module, z: torch.Tensor, pos: torch.Tensor, ptr: torch.Tensor) -> Relaxation:
     """Clusters relaxed to a largest force of 0.01 eV/Å."""
     return relax(model, z, pos, ptr_to_batch(ptr), fmax=0.01, max_steps=1000)
+
+
+def relaxed_by_calculator(name: str, z: torch.Tensor, pos: torch.Tensor, ptr: torch.Tensor) -> Relaxation:
+    """The same, one cluster at a time."""
+    clusters = [Atoms(z[first:last].numpy(), pos[first:last].numpy()) for first, last in itertools.pairwise(ptr)]
+    calculator = named_calculator(name, sorted({symbol for atoms in clusters for symbol in atoms.symbols}))
+    found = [local_minimum(atoms, calculator, fmax=0.01, max_steps=1000) for atoms in clusters]
+    return Relaxation(
+        torch.from_numpy(np.concatenate([each.atoms.positions for each in found])),
+        *(torch.tensor([getattr(each, field) for each in found]) for field in ("energy", "fmax", "steps", "converged")),
+        torch.tensor([each.left_range is not None for each in found]),
+    )
 
 
 def main():
@@ -34,19 +53,25 @@ def main():
     parser.add_argument("run")
     parser.add_argument("--count", type=int, default=200, help="copies, in turn of the test minima")
     parser.add_argument("--perturbation", type=float, default=0.1, help="standard deviation in Å")
+    parser.add_argument("--calculator", help="gupta, emt, tblite, ..., instead of the model")
     args = parser.parse_args()
     run, start = Run(args.run), time.process_time()
-    model, test = run.model.eval(), run.split.test
+    test = run.split.test
     minima = test[torch.arange(min(args.count, test.numel()))]
     batch = run.data.batches.stored(minima.tolist())
     z, pos, sizes = batch.z, batch.pos, batch.ptr.diff()
-    wells = relaxed(model, z, pos, batch.ptr)
+    if args.calculator:
+        relaxed = partial(relaxed_by_calculator, args.calculator)
+    else:
+        relaxed = partial(relaxed_by_model, run.model.eval())
+    wells = relaxed(z, pos, batch.ptr)
 
     of = torch.arange(args.count) % minima.numel()
     atoms = torch.cat([torch.arange(int(batch.ptr[i]), int(batch.ptr[i + 1])) for i in of])
     ptr = torch.cat([torch.zeros(1, dtype=torch.long), sizes[of].cumsum(0)])
     noise = torch.randn(atoms.numel(), 3, generator=torch.Generator().manual_seed(0))
-    copies = relaxed(model, z[atoms], pos[atoms] + args.perturbation * noise, ptr)
+    perturbed = wells.pos if args.calculator else pos
+    copies = relaxed(z[atoms], perturbed[atoms] + args.perturbation * noise, ptr)
 
     def apart(a: torch.Tensor, b: torch.Tensor, numbers: torch.Tensor) -> float:
         return structure_distance(numbers.numpy(), a.double().numpy(), b.double().numpy(), within=0.5)
