@@ -118,22 +118,6 @@ def test_candidates_keep_the_energy_and_forces_of_their_frames(model, frames, tm
 
 
 @pytest.mark.filterwarnings("default:the bins of")
-def test_candidates_keep_the_energy_and_forces_of_their_frames(model, frames, tmp_path):
-    labelled = [atoms.copy() for atoms in frames[::COPIES]]
-    for number, atoms in enumerate(labelled):
-        forces = np.full((len(atoms), 3), 0.1 * number)
-        atoms.calc = SinglePointCalculator(atoms, energy=-80.0 - number, forces=forces)
-    write_extxyz(tmp_path / "labelled.extxyz", labelled)
-    for choose in ("rank", "bins"):
-        out = tmp_path / choose
-        argv = ["screen", model, tmp_path / "labelled.extxyz", "--choose", choose, "--out", out]
-        assert main([str(part) for part in argv]) == 0
-        for atoms in ase.io.read(out / "candidates.extxyz", ":"):
-            number = atoms.info["source_frame"]
-            assert atoms.get_potential_energy() == -80.0 - number
-            np.testing.assert_allclose(atoms.get_forces(), 0.1 * number)
-
-
 def test_bins(model, frames, trajectory, tmp_path):
     arguments = ["screen", model, trajectory, "--choose", "bins", "--bins", "6", "--truth", "quenched"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
