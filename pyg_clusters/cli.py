@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             argument.encode()
         except UnicodeEncodeError:
             return _fail(f"{argument!a}: the name is not UTF-8; rename the file")
+    # Before torch is imported: threads that spin while they wait are many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _shorten_warnings(verbose)
     try:
         with stopping_on_signals(), trusting_files(trust), _output(quiet, verbose):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -298,6 +299,15 @@ def test_help_uses_words_of_users_and_fits_two_screens(capsys):
         assert not re.search(r"<class|null|type:|None|Literal|default: False", text), text
         assert len(text.splitlines()) <= 80, words
     assert "(default: rank)" in help_of("screen", capsys)
+
+
+def test_threads_do_not_spin_while_they_wait_unless_the_user_says_so(monkeypatch, capsys):
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        assert main(["models"]) == 0
+        assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 def test_help_loads_no_network_and_no_data():
