@@ -1,7 +1,11 @@
-"""Units: energies in eV, lengths in Å, shieldings in ppm everywhere; kcal/mol only where people read errors."""
+"""Units: energies in eV, lengths in Å, shieldings in ppm everywhere; kcal/mol only where people read errors.
+
+Files state units of energies and forces in many spellings, also at the end of names.
+"""
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ase import units
 
@@ -75,3 +79,122 @@ SHIFT_NAME: re.Pattern[str] = re.compile(r"shift|(?<![a-z])delta(?![a-z])", re.I
 
 SODIUM_ION_PPM: float = 622.7
 """Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: core electrons only."""
+
+BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
+"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
+
+PER_ATOM: re.Pattern[str] = re.compile(
+    "|".join(
+        (
+            r"(?:.*[a-z)\]])?[_ -]?(?:per|/)[_ -]?(?:atom|at|site|ion|n|n_?atom)s?\.?[)\]]?",  # energy_per_atom, E/N
+            r"per_?atom_.*",
+            r"(?:.*[_ (\[-])?(?:m?ev|ha|hartree|ry|kcal_mol|kj_mol)[_ ]?(?:atom|at)[)\]]?",  # energy_eV_atom
+            r"(?:.*[_ ])?e(?:nergy|tot)?_?pa",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""Matches names and units of energies per atom, see :func:`is_per_atom`."""
+
+SPELLINGS: Mapping[str, str] = {
+    **{name.lower(): name for name in ENERGY_UNITS},
+    **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
+    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
+    **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
+    **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
+}
+"""Names of units by their spellings in files, in lower case."""
+
+PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
+"""Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
+
+PUNCTUATION: str = " ,;:()[]{}"
+"""Characters around a unit that do not belong to it."""
+
+SEPARATOR: re.Pattern[str] = re.compile(r"[\s_]+per[\s_]+|[\s_/·*]+")
+"""Matches what separates the parts of a unit of forces."""
+
+INVERSE: re.Pattern[str] = re.compile(r"\^?\(?-1\)?|⁻¹")  # matches the exponent of such a part
+
+GRADIENT: re.Pattern[str] = re.compile(r"(?<!neg_)(?<!negative_)(?<!minus_)grad|(?<![a-z])d_?e_?d_?[xr]", re.IGNORECASE)
+"""Matches names of gradients, whose sign is opposite to that of forces."""
+
+
+def unit_in_name(name: str) -> str | None:
+    """Unit at the end of the name of an energy, if any.
+
+    Example:
+        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
+        ['Ha', 'Hartree', None, None]
+    """
+    return _name_and_unit(name)[1]
+
+
+def is_per_atom(name: str) -> bool:
+    """Whether a name of an energy, or a unit, is per atom.
+
+    Example:
+        >>> [is_per_atom(name) for name in ("E/N", "eV/atom", "energy_per_atom_eV", "energy_eV")]
+        [True, True, True, False]
+    """
+    return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
+
+
+def _name_and_unit(name: str) -> tuple[str, str | None]:
+    """Name of an energy without the unit at its end, and this unit."""
+    name = PER_MOL.sub("/mol", name)
+    for match in BEFORE_UNIT.finditer(name):
+        end = name[match.end() :].strip(PUNCTUATION)
+        if end != "Au" and end.lower() != "atomic" and (unit := known_unit(end)):  # E_Au is that of gold
+            return name[: match.start()], unit
+    return name, None
+
+
+def known_unit(name: str) -> str | None:
+    """Name in :data:`ENERGY_UNITS` of a unit in any spelling; ``None`` if it is unknown.
+
+    Example:
+        >>> known_unit("kcal mol^-1"), known_unit("(a.u.)"), known_unit("Å")
+        ('kcal/mol', 'Hartree', None)
+    """
+    name = PER_MOL.sub("/mol", name.strip(PUNCTUATION).lower())
+    return SPELLINGS.get(name) or SPELLINGS.get(name.rstrip("."))
+
+
+class ForceUnit(NamedTuple):
+    """Unit of forces."""
+
+    energy: str  #: Name of the unit of energy in :data:`ENERGY_UNITS`.
+    length: float  #: Unit of length in Å.
+
+    @property
+    def value(self) -> float:
+        """Value in eV/Å."""
+        return ENERGY_UNITS[self.energy] / self.length
+
+
+def force_unit(text: str) -> ForceUnit | None:
+    """Unit of forces in any spelling; ``None`` if it is unknown.
+
+    Example:
+        >>> force_unit("kcal/mol/Å"), force_unit("eV_per_A"), force_unit("eV")
+        (ForceUnit(energy='kcal/mol', length=1.0), ForceUnit(energy='eV', length=1.0), None)
+    """
+    text = text.strip(PUNCTUATION)
+    energy, _, length = SEPARATOR.sub("/", INVERSE.sub("", text)).rpartition("/")
+    for part, per in ((energy, length), (text, text)):  # atomic units have one name for both
+        if (unit := known_unit(part)) and (value := LENGTH_NAMES.get(per.lower())):
+            return ForceUnit(unit, value)
+    return None
+
+
+def force_unit_in_name(name: str) -> ForceUnit | None:
+    """Unit at the end of the name of forces, if any.
+
+    Example:
+        >>> force_unit_in_name("forces_eV_per_A"), force_unit_in_name("forces_Au"), force_unit_in_name("REF_forces")
+        (ForceUnit(energy='eV', length=1.0), None, None)
+    """
+    ends = (name[match.end() :] for match in BEFORE_UNIT.finditer(name))
+    return next((unit for end in ends if end != "Au" and (unit := force_unit(end))), None)

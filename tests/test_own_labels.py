@@ -24,8 +24,8 @@ from pyg_clusters.datasets.label_arguments import has_meaning
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
 from pyg_clusters.frames.checks import numbers
-from pyg_clusters.frames.unit_names import unit_in_name
 from pyg_clusters.structures import ClusterEMT
+from pyg_clusters.units import unit_in_name
 
 
 def cluster(size=3, symbol="Ga", offset=0.0, **info):

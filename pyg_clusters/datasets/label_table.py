@@ -13,8 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.electronic_state import CHARGE_NAMES
-from pyg_clusters.frames.unit_names import is_per_atom, known_unit, unit_in_name
-from pyg_clusters.units import ENERGY_UNITS, unit_of
+from pyg_clusters.units import ENERGY_UNITS, is_per_atom, known_unit, unit_in_name, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
 FRAME_COLUMNS: frozenset[str] = frozenset({"frame", "index", "frame_index", "frame_number", "number", "#"})

@@ -5,8 +5,8 @@
   ``store_reader`` or ``ase_reader`` (with the checks of ``ase_formats``). ``paths`` expands paths and recognises
   formats; ``opening`` opens compressed files and limits sizes.
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
-  frames and values; ``electronic_state`` and ``energy_units`` (with ``unit_names``) read what frames state about
-  charge, spin and units.
+  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin
+  and units.
 - ASE objects: ``atoms`` reads and joins ASE objects, and converts them to PyG graphs and back.
 - Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
   ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.

@@ -15,7 +15,10 @@ from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.provenance import EARLIER, ENERGY_PREDICTION, INITIAL
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import open_store, unit_of_label
-from pyg_clusters.frames.unit_names import (
+from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase
+from pyg_clusters.frames.xyz_reader import text_frames
+from pyg_clusters.units import (
+    ENERGY_UNITS,
     GRADIENT,
     PUNCTUATION,
     ForceUnit,
@@ -24,10 +27,8 @@ from pyg_clusters.frames.unit_names import (
     is_per_atom,
     known_unit,
     unit_in_name,
+    unit_of,
 )
-from pyg_clusters.frames.xyz_comment import FORCE_UNIT, comment_for_ase
-from pyg_clusters.frames.xyz_reader import text_frames
-from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
 """Matches names under which frames state the unit of their energies."""

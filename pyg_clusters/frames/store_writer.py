@@ -16,12 +16,11 @@ from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
 from pyg_clusters.frames.store_layout import FORMAT, VERSION, new_hdf5
-from pyg_clusters.frames.unit_names import force_unit_in_name, unit_in_name
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
 from pyg_clusters.terminal import counting
-from pyg_clusters.units import ENERGY_UNITS
+from pyg_clusters.units import ENERGY_UNITS, force_unit_in_name, unit_in_name
 
 CHUNK: int = 1 << 14
 """Number of rows (atoms or frames) in a chunk."""

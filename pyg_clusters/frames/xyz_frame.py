@@ -15,7 +15,6 @@ from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.electronic_state import may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
-from pyg_clusters.frames.unit_names import force_unit, force_unit_in_name
 from pyg_clusters.frames.xyz_comment import (
     FORCE_UNIT,
     UnusableText,
@@ -24,6 +23,7 @@ from pyg_clusters.frames.xyz_comment import (
     decoded,
     may_name_a_unit,
 )
+from pyg_clusters.units import force_unit, force_unit_in_name
 
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
