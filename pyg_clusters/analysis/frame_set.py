@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
@@ -16,28 +15,18 @@ from pyg_clusters.options import Fragments
 
 @dataclass
 class FrameSet:
-    """Frames of any number of files, of any sizes.
+    """Frames of any number of files, of any sizes."""
 
-    Attributes:
-        file: File of each frame, ``[num_frames]``.
-        number: Index of each frame in its file, from 0, ``[num_frames]``.
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the frames ``[num_frames + 1]``.
-        properties: Requested values per frame, ``[num_frames]`` each.
-        bad: Frames that were left out.
-        origins: File and index from which each frame was first read, ``[num_frames]`` each.
-        states: Charge and spin of each frame ``[num_frames]``, see :attr:`~pyg_clusters.frames.FrameBlock.stated`.
-    """
-
-    file: np.ndarray
-    number: np.ndarray
-    z: np.ndarray
-    pos: np.ndarray
-    ptr: np.ndarray
-    properties: dict[str, np.ndarray]
-    bad: list[BadFrame]
+    file: np.ndarray  #: File of each frame, ``[num_frames]``.
+    number: np.ndarray  #: Index of each frame in its file, from 0, ``[num_frames]``.
+    z: np.ndarray  #: Atomic numbers ``[num_atoms]``.
+    pos: np.ndarray  #: Positions ``[num_atoms, 3]`` in Å.
+    ptr: np.ndarray  #: Offsets of the frames ``[num_frames + 1]``.
+    properties: dict[str, np.ndarray]  #: Requested values per frame, ``[num_frames]`` each.
+    bad: list[BadFrame]  #: Frames that were left out.
+    #: File and index from which each frame was first read, ``[num_frames]`` each.
     origins: tuple[np.ndarray, np.ndarray]
+    #: Charge and spin of each frame ``[num_frames]``, see :attr:`~pyg_clusters.frames.FrameBlock.stated`.
     states: np.ndarray
 
     def __len__(self) -> int:
@@ -57,11 +46,6 @@ class FrameSet:
                 raise BadFrame(str(self.file[frame]), int(self.number[frame]), state).error
             charges[frame] = 0 if state is None else state.charge
         return charges
-
-    def atoms(self, frame: int) -> Atoms:
-        """Structure of the frame of an index in the set."""
-        inside = slice(self.ptr[frame], self.ptr[frame + 1])
-        return Atoms(numbers=self.z[inside], positions=self.pos[inside])
 
 
 def read_set(

@@ -44,24 +44,17 @@ class Labels:
 
 @dataclass
 class LabelReader:
-    """Reader of labelled frames, which records frames without labels and unusable frames.
+    """Reader of labelled frames, which records frames without labels and unusable frames."""
 
-    Attributes:
-        on_missing: ``"stop"`` or ``"skip"`` at a frame without a label, or with a target that is not finite.
-        on_bad: ``"stop"`` or ``"skip"`` at a frame that cannot be used.
-        take_atoms: Whether the targets of one-atom frames are used as reference energies.
-        table: Targets by file and frame, if they are not in the files.
-        skipped: Skipped frames.
-        atoms: Target of the isolated atom by element symbol, and the frame from which it was read.
-        state: Common charge of the frames in e, and whether one of them states a spin other than the lowest.
-    """
-
+    #: ``"stop"`` or ``"skip"`` at a frame without a label, or with a target that is not finite.
     on_missing: Literal["stop", "skip"] = "stop"
-    on_bad: Literal["stop", "skip"] = "stop"
-    take_atoms: bool = False
-    table: LabelTable | None = None
-    skipped: list[BadFrame] = field(default_factory=list)
+    on_bad: Literal["stop", "skip"] = "stop"  #: ``"stop"`` or ``"skip"`` at a frame that cannot be used.
+    take_atoms: bool = False  #: Whether the targets of one-atom frames are used as reference energies.
+    table: LabelTable | None = None  #: Targets by file and frame, if they are not in the files.
+    skipped: list[BadFrame] = field(default_factory=list)  #: Skipped frames.
+    #: Target of the isolated atom by element symbol, and the frame from which it was read.
     atoms: dict[str, tuple[float, str]] = field(default_factory=dict)
+    #: Common charge of the frames in e, and whether one of them states a spin other than the lowest.
     state: tuple[int, bool] | None = None
 
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:

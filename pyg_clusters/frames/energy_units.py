@@ -47,19 +47,12 @@ WITH_INFO: frozenset[str] = frozenset({"traj", "db", "json"})
 
 
 class StatedUnit(NamedTuple):
-    """Unit of energies stated by a file.
+    """Unit of energies stated by a file."""
 
-    Attributes:
-        where: File and frame.
-        text: The statement.
-        name: Name of the unit.
-        energy: Value of the unit in eV.
-    """
-
-    where: str
-    text: str
-    name: str
-    energy: float
+    where: str  #: File and frame.
+    text: str  #: The statement.
+    name: str  #: Name of the unit.
+    energy: float  #: Value of the unit in eV.
 
 
 def stated_unit(file: Path, target: str) -> StatedUnit | None:
