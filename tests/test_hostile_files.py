@@ -74,7 +74,7 @@ def test_bounds_can_be_lifted(tmp_path, monkeypatch):
 
 
 def test_other_formats_unpack_to_a_limited_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_clusters.frames.opening.ALWAYS_UNPACKED", 1000)
+    monkeypatch.setattr("pyg_clusters.frames.paths.ALWAYS_UNPACKED", 1000)
     (tmp_path / "a.cif.xz").write_bytes(lzma.compress(b"0" * 3_000_000))
     refused(tmp_path / "a.cif.xz", "unpacks to more than 200 times its size; unpack it yourself if you trust it")
     write(tmp_path / "a.traj", CLUSTER)

@@ -2,11 +2,11 @@
 
 - Reading: ``reader`` reads files in blocks of arrays (``block``) with the reader of their format: ``xyz_reader`` (with
   ``xyz_frame``, ``xyz_comment`` and the lines of ``text``), ``lammps``, ``xdatcar``, ``mdanalysis_reader``,
-  ``store_reader`` or ``ase_reader`` (with the checks of ``ase_formats``). ``paths`` expands paths and recognises
-  formats; ``opening`` opens compressed files and limits sizes.
+  ``store_reader`` or ``ase_reader`` (with the checks of ``ase_formats``). ``paths`` expands paths, opens compressed
+  files and recognises formats.
 - Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
-  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin
-  and units.
+  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and
+  units.
 - ASE objects: ``atoms`` reads and joins ASE objects, and converts them to PyG graphs and back.
 - Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
   ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.

@@ -10,7 +10,7 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.opening import check_num_atoms
+from pyg_clusters.frames.text import check_num_atoms
 
 REFUSED: Mapping[str, str] = {
     "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",

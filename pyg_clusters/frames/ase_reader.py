@@ -41,7 +41,7 @@ from pyg_clusters.frames.block import (
     names_found,
 )
 from pyg_clusters.frames.electronic_state import state_of_calculator, stated_states
-from pyg_clusters.frames.opening import unpacked
+from pyg_clusters.frames.paths import unpacked
 from pyg_clusters.frames.provenance import stated_origins
 from pyg_clusters.frames.text import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_frame import convert_to_angstrom

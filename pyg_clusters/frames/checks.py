@@ -15,7 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kind_of
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
-from pyg_clusters.frames.opening import lifted_by, max_atoms
+from pyg_clusters.frames.text import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import MAX_COORDINATE
 from pyg_clusters.terminal import count_of, span

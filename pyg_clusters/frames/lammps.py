@@ -15,8 +15,15 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, Topology, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.opening import check_num_atoms
-from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_table, unknown_label, warn_of_unended
+from pyg_clusters.frames.text import (
+    TextLines,
+    atomic_number,
+    check_num_atoms,
+    split_text,
+    text_table,
+    unknown_label,
+    warn_of_unended,
+)
 from pyg_clusters.pairs import nearest_distances
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")

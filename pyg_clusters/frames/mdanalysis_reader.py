@@ -25,8 +25,7 @@ from pyg_clusters.frames.block import (
     cut_frame,
 )
 from pyg_clusters.frames.electronic_state import stated_states
-from pyg_clusters.frames.opening import unpacked
-from pyg_clusters.frames.paths import file_format
+from pyg_clusters.frames.paths import file_format, unpacked
 
 SAME_DISTANCES: float = 0.2
 """Largest root mean square change in Å of the distances from an atom to all others, in the same structure."""

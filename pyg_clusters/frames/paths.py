@@ -1,17 +1,117 @@
-"""Paths and formats of files of frames."""
+"""Paths, compression and formats of files of frames."""
 
+import bz2
+import gzip
+import lzma
 import os
 import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
+from typing import BinaryIO
 
 from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames.opening import OTHERS, first_bytes, inner_name
+from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.shipped import shipped_frames
+
+OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+"""Functions that open compressed files, by their last suffix."""
+
+FIRST_BYTES: dict[bytes, Callable] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+"""Functions that open compressed files, by their first bytes."""
+
+UNSUPPORTED: dict[bytes, str] = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x1f\x9d": "compress",
+    b"LZIP": "lzip",
+}
+"""Names of unsupported compressions, by the first bytes of files."""
+
+CORRUPTED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
+"""Errors from reading a corrupted or truncated file."""
+
+MAX_RATIO: int = 200
+"""Maximum ratio of unpacked to compressed size, for more than :data:`ALWAYS_UNPACKED` bytes."""
+
+ALWAYS_UNPACKED: int = 1 << 26
+"""Number of bytes that may be unpacked from a file of any size."""
+
+HEAD: int = 1 << 16
+"""Number of bytes by which the format of a file is recognised."""
+
+
+def inner_name(path: Path) -> str:
+    """Name of a file without the suffix of a compression."""
+    return path.stem if path.suffix.lower() in OPENERS else path.name
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    return _opener(path) is not None
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file for reading; a compressed file is unpacked as it is read."""
+    return (_opener(path) or open)(path, "rb")
+
+
+def first_bytes(path: Path) -> bytes:
+    """First :data:`HEAD` bytes of the unpacked content of a file, fewer if it is short or corrupted."""
+    content = b""
+    try:
+        with open_binary(path) as stream:
+            while len(content) < HEAD and (part := stream.read1(HEAD - len(content))):  # type: ignore[attr-defined]
+                content += part
+    except CORRUPTED:
+        pass  # the reader of the format raises the error
+    return content
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Yield the path of a file, or of a temporary file with the unpacked content if it is compressed.
+
+    Raises:
+        InputError: If the file is corrupted, or unpacks to more than :data:`MAX_RATIO` times its size.
+    """
+    opener = _opener(path)
+    if opener is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / inner_name(path)
+        most = max(ALWAYS_UNPACKED, MAX_RATIO * path.stat().st_size)
+        try:
+            with opener(path, "rb") as stream, copy.open("wb") as target:
+                while target.tell() <= most and (part := stream.read1(1 << 20)):
+                    target.write(part)
+        except CORRUPTED as error:
+            raise InputError(f"{path}: cannot be unpacked ({describe_error(error)}); is it corrupted?") from error
+        if copy.stat().st_size > most:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise InputError(
+                f"{path}: unpacks to more than {MAX_RATIO} times its size; unpack it yourself if you trust it"
+            )
+        yield copy
+
+
+def _opener(path: Path) -> Callable | None:
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(6)
+    except OSError:
+        return OPENERS.get(path.suffix.lower())
+    return next((opener for first, opener in FIRST_BYTES.items() if head.startswith(first)), None)
+
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
@@ -80,7 +180,7 @@ def file_format(path: Path) -> str:
     name = Path(inner_name(path))
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
     known = known or SUFFIXES.get(name.suffix.lower()) or _ase_format(name, content)
-    packed = next((name for first, name in OTHERS.items() if content.startswith(first)), None)
+    packed = next((name for first, name in UNSUPPORTED.items() if content.startswith(first)), None)
     packed = "tar" if content[257:].startswith(b"ustar") else packed
     if known is None and packed:
         raise InputError(f"{path}: is packed by {packed}, which is not supported; unpack it, or use xz, gzip or bzip2")

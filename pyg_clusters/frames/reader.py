@@ -26,8 +26,7 @@ from pyg_clusters.frames.block import (
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.lammps import dump_frames
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory, num_frames_of_trajectory, trajectory_blocks
-from pyg_clusters.frames.opening import is_compressed
-from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
+from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format, is_compressed
 from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
 from pyg_clusters.frames.xdatcar import xdatcar_frames
 from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks

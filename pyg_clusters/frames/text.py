@@ -1,5 +1,6 @@
-"""Large text files: lines, tables of numbers, and labels of atoms."""
+"""Large text files: limits, lines, tables of numbers, and labels of atoms."""
 
+import os
 import re
 import warnings
 from bisect import bisect_left
@@ -15,10 +16,35 @@ from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
-from pyg_clusters.frames.opening import CORRUPTED, is_compressed, lifted_by, max_atoms, open_binary
+from pyg_clusters.frames.paths import CORRUPTED, is_compressed, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20  # number of bytes read from a file at a time
 SHORT: int = 20  # maximum number of bytes of a short line
+
+VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
+"""Environment variable that sets the maximum number of atoms of a frame."""
+
+MAX_ATOMS: int = 250_000
+"""Default maximum number of atoms of a frame."""
+
+
+def max_atoms() -> int:
+    """Maximum number of atoms of a frame: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`."""
+    text = os.environ.get(VARIABLE, str(MAX_ATOMS))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{VARIABLE} must be a positive number of atoms, got {text!r}")
+    return int(text)
+
+
+def check_num_atoms(where: object, number: int):
+    """Check that a frame has at most :func:`max_atoms` atoms."""
+    if number > max_atoms():
+        raise InputError(f"{where}: {number:,} atoms in a frame; {lifted_by()}")
+
+
+def lifted_by() -> str:
+    """Remedy in messages about limits that follow from :func:`max_atoms`."""
+    return f"if the file is correct, set the environment variable {VARIABLE} higher (now {max_atoms()})"
 
 
 Item = TypeVar("Item")
@@ -99,7 +125,7 @@ class TextLines:
         unended (bool): Whether the last line has no newline; known once the end of the stream has been read.
 
     Raises:
-        InputError: From any method, if a line or frame is too long, see :func:`~pyg_clusters.frames.opening.max_atoms`.
+        InputError: From any method, if a line or frame is too long, see :func:`max_atoms`.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, offset: int = 0):

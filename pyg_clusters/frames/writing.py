@@ -25,8 +25,7 @@ from numpy.typing import ArrayLike
 from pyg_clusters.errors import InputError, describe_error, one_line
 from pyg_clusters.files import atomic_write, check_empty, output_lock
 from pyg_clusters.frames.block import BadFrame
-from pyg_clusters.frames.opening import OPENERS
-from pyg_clusters.frames.paths import XYZ_SUFFIXES, is_among
+from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
 from pyg_clusters.frames.provenance import outdated
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.terminal import count_of

@@ -9,8 +9,15 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.opening import check_num_atoms
-from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, unknown_label
+from pyg_clusters.frames.text import (
+    TextLines,
+    atomic_number,
+    check_num_atoms,
+    is_number,
+    split_text,
+    text_table,
+    unknown_label,
+)
 
 HEADER_LINES: int = 20  # maximum number of lines of a header
 

@@ -24,9 +24,17 @@ from pyg_clusters.frames.block import (
     join_blocks,
     offsets,
 )
-from pyg_clusters.frames.opening import check_num_atoms, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, stated_origins
-from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
+from pyg_clusters.frames.text import (
+    TextLines,
+    atomic_number,
+    check_num_atoms,
+    is_number,
+    max_atoms,
+    split_text,
+    text_table,
+    warn_of_unended,
+)
 from pyg_clusters.frames.xyz_comment import cells_of, decoded, values_of
 from pyg_clusters.frames.xyz_frame import TextFrame, columns_named, frame_by_ase
 
@@ -40,7 +48,7 @@ def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFr
     next frame. Only a few frames are in memory at a time.
 
     Raises:
-        InputError: If the file is corrupted, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.opening`.
+        InputError: If the file is corrupted, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.text`.
     """
     # ASE would end silently at a blank line, scan the whole file before the first frame, and seek in compressed files.
     return (frame for _, frame in split_text(path, _split, number, offset))
