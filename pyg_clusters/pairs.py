@@ -1,4 +1,4 @@
-r"""Pairs of atoms of isolated clusters: all pairs, pairs within a radius, and numbers of neighbours per shell.
+r"""Pairs of atoms of isolated clusters: all pairs, pairs within a radius, neighbours per shell, and bond lengths.
 
 Neighbours are never dropped. In small clusters all pairs are compared. In clusters of :data:`LARGE` or more atoms a
 tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius follows from the
@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from ase.data import covalent_radii
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
@@ -20,9 +21,11 @@ from pyg_clusters.geometry import (
     check_shells,
     is_traced,
     largest_cluster,
+    pad_clusters,
     ptr_to_batch,
     shell_of,
     squared_distance,
+    squared_distances,
 )
 
 LARGE: int = 500
@@ -30,6 +33,12 @@ LARGE: int = 500
 
 MAX_PAIRS_AT_ONCE: int = 250_000
 """Maximum number of candidate pairs in memory at a time, so that they fit in the cache."""
+
+NEIGHBORS: float = 1.3
+"""Maximum distance of neighbours in sums of covalent radii: the first shell of a metal."""
+
+COVALENT_RADII: Tensor = torch.from_numpy(covalent_radii)
+"""Covalent radii in Å by atomic number."""
 
 
 def is_large(clusters: Tensor | int) -> bool:
@@ -243,3 +252,78 @@ def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
         source = start[target] + within
         different = source != target
         yield torch.stack([source[different], target[different]])
+
+
+@torch.no_grad()
+def bond_measures(z: Tensor, pos: Tensor, batch: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Shortest distance, largest coordination number, and largest distance of an atom from its nearest neighbour.
+
+    To find the shortest distance, distances are multiplied by the ``scale`` of their elements, a matrix over atomic
+    numbers, if it is given.
+
+    Returns:
+        Tensor ``[num_graphs, 3]``, distances in sums of covalent radii; infinity, 0 and 0 for a single atom.
+
+    Example:
+        >>> dimer = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.44]])
+        >>> bond_measures(torch.tensor([31, 31]), dimer, torch.tensor([0, 0]))
+        tensor([[1., 1., 1.]])
+    """
+    close, nearest, neighbors = bonds_of_atoms(z, pos.detach(), batch, scale)
+    far = torch.where(nearest.isfinite(), nearest, 0.0)
+    zeros = nearest.new_zeros(int(batch[-1]) + 1)
+    shortest = zeros.scatter_reduce(0, batch, close, "amin", include_self=False)
+    most, farthest = (zeros.scatter_reduce(0, batch, each, "amax") for each in (neighbors.to(pos.dtype), far))
+    return torch.stack([shortest, most, farthest], dim=1)
+
+
+def bonds_of_atoms(z: Tensor, pos: Tensor, batch: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Smallest scaled distance of each atom, distance from its nearest neighbour, and coordination number.
+
+    All are ``[num_atoms]``, distances in sums of covalent radii; infinity, infinity and 0 for a single atom.
+    """
+    radii = COVALENT_RADII.to(pos.device, pos.dtype)[z]
+    scale = None if scale is None else scale.to(pos.device, pos.dtype)
+    if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
+        return _of_atoms_of_large(z, radii, pos.nan_to_num(0.0, 0.0, 0.0), batch, scale)
+    padded, place, _ = pad_clusters(pos, batch)
+    num_graphs, largest, _ = padded.shape
+    radii = radii.new_zeros(num_graphs * largest).index_copy(0, place, radii).view(num_graphs, largest)
+    ratio = squared_distances(padded).sqrt_() / (radii[:, :, None] + radii[:, None])
+    ratio.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    ratio = ratio.nan_to_num_(nan=float("inf"), posinf=float("inf"))  # padding
+    nearest, neighbors = ratio.amin(2).flatten()[place], (ratio < NEIGHBORS).sum(2).flatten()[place]
+    if scale is None:
+        return nearest, nearest, neighbors
+    z = z.new_zeros(num_graphs * largest).index_copy(0, place, z).view(num_graphs, largest)
+    return (ratio * scale[z[:, :, None], z[:, None]]).amin(2).flatten()[place], nearest, neighbors
+
+
+def _of_atoms_of_large(
+    z: Tensor, radii: Tensor, pos: Tensor, batch: Tensor, scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Like :func:`bonds_of_atoms`, from near pairs; only atoms without a neighbour are compared with all others."""
+    pairs, ratio = near_ratios(radii, pos, batch)
+    nearest = torch.full_like(radii, float("inf"))
+    for row in pairs:
+        nearest = nearest.scatter_reduce(0, row, ratio, "amin")
+    neighbors = torch.bincount(pairs[:, ratio < NEIGHBORS].flatten(), minlength=batch.numel())
+    for atom in (neighbors == 0).nonzero().flatten().tolist():
+        others = batch == batch[atom]
+        others[atom] = False
+        apart = squared_distance(pos[others], pos[atom]).sqrt() / (radii[others] + radii[atom])
+        nearest[atom] = apart.min() if apart.numel() else float("inf")
+    if scale is None:
+        return nearest, nearest, neighbors
+    close, scaled = nearest.clone(), ratio * scale[z[pairs[0]], z[pairs[1]]]  # only neighbours have a scale below 1
+    for row in pairs:
+        close = close.scatter_reduce(0, row, scaled, "amin")
+    return close, nearest, neighbors
+
+
+def near_ratios(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of at least all neighbours ``[2, num_pairs]``, and their distances in sums of covalent radii."""
+    pairs = near_pairs(pos, batch, 2 * NEIGHBORS * float(radii.max()))
+    first, second = pairs
+    distance = squared_distance(pos.index_select(0, first), pos.index_select(0, second)).sqrt()
+    return pairs, distance / (radii.index_select(0, first) + radii.index_select(0, second))

@@ -16,7 +16,8 @@ from pyg_clusters.cli import main
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
-from pyg_clusters.models.geometry_range import GeometryRange, measures
+from pyg_clusters.models.training_domain import GeometryRange
+from pyg_clusters.pairs import bond_measures
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates
 from pyg_clusters.screening.pool import select_of_pool
 from pyg_clusters.shipped import shipped_folder
@@ -61,7 +62,7 @@ def test_measures_of_an_icosahedron_and_an_alloy():
     z, pos = torch.from_numpy(ico.numbers), torch.from_numpy(ico.positions)
     z = torch.cat([z, torch.tensor([29, 79, 31])])
     pos = torch.cat([pos, torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.68], [1.0, 1.0, 1.0]])])
-    found = measures(z, pos, torch.tensor([0] * 13 + [1, 1, 2]))
+    found = bond_measures(z, pos, torch.tensor([0] * 13 + [1, 1, 2]))
     nearest = ico.get_all_distances()[0, 1] / SUM
     assert nearest == pytest.approx(0.951057 * edge / SUM, rel=0.1)
     torch.testing.assert_close(found[0], torch.tensor([nearest, 12, nearest], dtype=torch.double))
@@ -160,9 +161,10 @@ def test_pairs_of_elements_have_their_own_shortest_distance(large, monkeypatch):
     assert trained.closest == pytest.approx({(29, 29): 2.2 / 2.64, (29, 79): 2.6 / 2.68, (79, 79): 2.6 / 2.72})
     short = pos.clone()
     short[3, 0] = 7.1
-    measured = measures(z.repeat(2), torch.cat([pos, short]), torch.arange(8) // 4, trained.scale)
+    measured = bond_measures(z.repeat(2), torch.cat([pos, short]), torch.arange(8) // 4, trained.scale)
     assert trained.outside(measured).tolist() == [False, True]
-    assert trained.outside(measures(z, short, torch.zeros_like(z), trained.scale), measured[1:]).tolist() == [False]
+    alone = bond_measures(z, short, torch.zeros_like(z), trained.scale)
+    assert trained.outside(alone, measured[1:]).tolist() == [False]
     expected = "atoms 2 and 3 are 2.30 Å apart, below what the model was trained on (2.34 Å)"
     assert trained.reason(Atoms(z.numpy(), short.numpy())) == expected
     assert trained.reason(Atoms(z.flip(0).numpy(), pos.numpy()[::-1])) is None
@@ -237,7 +239,7 @@ def test_large_clusters_are_measured_by_near_pairs(monkeypatch):
 
     def found() -> list:
         atoms = Atoms(z[60:].numpy(), pos[60:].numpy())
-        return [measures(z, pos, batch).tolist(), *(each.reason(atoms) for each in few)]
+        return [bond_measures(z, pos, batch).tolist(), *(each.reason(atoms) for each in few)]
 
     expected = found()
     monkeypatch.setattr(pairs, "LARGE", 1)

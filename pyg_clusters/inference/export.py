@@ -22,10 +22,10 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.models import Ensemble
 from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
-from pyg_clusters.models.geometry_range import NEIGHBORS, RADII
 from pyg_clusters.models.training_domain import TrainingDomain, domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.frames import ExportOptions
+from pyg_clusters.pairs import COVALENT_RADII, NEIGHBORS
 from pyg_clusters.structures import energy_and_forces
 
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
@@ -113,7 +113,7 @@ def export(options: ExportOptions) -> Exported:
             "fractions": domain.fraction_ranges,
             "one_atom": ONE_ATOM,
             "neighbors": NEIGHBORS,
-            "radii": RADII.tolist(),
+            "radii": COVALENT_RADII.tolist(),
             "vacuum": MIN_VACUUM,
             "reach": 2 * BOND_FACTOR,
         },

@@ -17,10 +17,9 @@ from pyg_clusters.geometry import (
     squared_distance,
     squared_distances,
 )
-from pyg_clusters.models.geometry_range import NEIGHBORS, RADII
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, element_counts
-from pyg_clusters.pairs import is_large, near_pairs, nearest_distances, shell_counts
+from pyg_clusters.pairs import COVALENT_RADII, NEIGHBORS, is_large, near_pairs, nearest_distances, shell_counts
 from pyg_clusters.terminal import count_of
 
 FRAMES_AT_ONCE: int = 64
@@ -223,11 +222,9 @@ class OutOfRangeFlagger:
 def _closest_in_angstrom(domain: TrainingDomain) -> dict[str, float]:
     """Smallest distance in Å of each pair of elements; empty for a single element."""
     closest = {}
-    for first, second in combinations_with_replacement(domain.atomic_numbers, 2):
-        ratio = float(domain.closest[first, second]) or NEIGHBORS
-        closest["-".join(chemical_symbols[each] for each in (first, second))] = ratio * float(
-            RADII[[first, second]].sum()
-        )
+    for pair in combinations_with_replacement(domain.atomic_numbers, 2):
+        ratio = float(domain.closest[pair]) or NEIGHBORS
+        closest["-".join(chemical_symbols[number] for number in pair)] = ratio * float(COVALENT_RADII[list(pair)].sum())
     return closest if len(domain.atomic_numbers) > 1 else {}
 
 

@@ -32,7 +32,7 @@ class ExportedModel(nn.Module):
             atomic energies in eV by each member of an ensemble, ``[num_atoms, num_members]``.
         sizes: Smallest and largest number of atoms of clusters in the training set.
         limits: Shortest distance and largest nearest-neighbour distance, in sums of covalent radii, and largest
-            coordination number; see :class:`~pyg_clusters.models.geometry_range.GeometryRange`.
+            coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
         scale: Factor of the shortest distance of each pair of elements, a list per element; empty if it is 1.
         elements: Atomic numbers of the elements in the training set.
         symbols: Symbols of these elements.

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyg_clusters.geometry import batch_to_ptr, soft_beyond, squared_norm
-from pyg_clusters.models.geometry_range import RADII
 from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
-from pyg_clusters.pairs import both_directions, near_pairs
+from pyg_clusters.pairs import COVALENT_RADII, both_directions, near_pairs
 
 COULOMB: float = Hartree * Bohr  # Coulomb energy of two unit charges times their distance, in eV Å
 
@@ -53,7 +52,7 @@ def repulsion(distance: Tensor, first: Tensor, second: Tensor, shortest: Tensor)
     the shortest distance itself, so that it does not contribute to the energies of the training set. ``shortest`` is
     that distance in units of the sum of covalent radii, 0 for no repulsion.
     """
-    radii = RADII.to(distance.device, distance.dtype)
+    radii = COVALENT_RADII.to(distance.device, distance.dtype)
     end = shortest.to(distance.dtype) * (radii[first] + radii[second])
     off = soft_beyond(distance / end.clamp(min=1e-3), (1 + FULL) / 2, 1 - FULL)
     return torch.where(distance < end, (1 - off) * screened_repulsion(distance, first, second), 0.0)

@@ -1,18 +1,109 @@
 """Training domain of a model: elements, cluster sizes, and geometries for which an energy is reliable."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch, whole_clusters
-from pyg_clusters.models.geometry_range import NEIGHBORS, RADII, GeometryRange, measures, near_ratios
+from pyg_clusters.geometry import ptr_to_batch, squared_distance, whole_clusters
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, element_counts
+from pyg_clusters.pairs import COVALENT_RADII, NEIGHBORS, bond_measures, bonds_of_atoms, near_ratios
 
+PHYSICAL: float = 0.5  # smallest physical distance in sums of covalent radii; multiple bonds of metals reach 0.58
+SLACK: float = 0.1  # relative tolerance of distances and coordination numbers beyond those of the training set
 PAIRS_AT_ONCE: int = 1 << 20  # maximum number of distances in memory at a time
 CLUSTERS_AT_ONCE: int = 10_000  # maximum number of clusters whose elements are counted at a time
+
+
+@dataclass(frozen=True)
+class GeometryRange:
+    """Range of distances (in sums of covalent radii) and coordination numbers of clusters.
+
+    Outside the range of its training set, the energies of a model are not reliable: trained on minima alone, it often
+    predicts decreasing energies for atoms that are closer than in the training set. A cluster is compared by its
+    :func:`~pyg_clusters.pairs.bond_measures`.
+    """
+
+    shortest: float = 0.0  #: Smallest distance of two atoms.
+    coordination: float = float("inf")  #: Largest number of neighbours of an atom.
+    farthest: float = float("inf")  #: Largest distance of an atom from its nearest neighbour.
+    #: Smallest distance of two atoms of each pair of elements of an alloy, by atomic numbers, the smaller first.
+    closest: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """Limits of shortest distance, coordination and farthest distance, including the tolerance :data:`SLACK`."""
+        return (
+            self._least(self.shortest),
+            max((1 + SLACK) * self.coordination, self.coordination + 1),
+            (1 + SLACK) * self.farthest,
+        )
+
+    @staticmethod
+    def _least(shortest: float) -> float:
+        return max(PHYSICAL, (1 - SLACK) * shortest)
+
+    @cached_property
+    def scale(self) -> Tensor | None:
+        """Limit of the shortest distance, divided by that of each pair of elements, for ``bond_measures``.
+
+        Square matrix over atomic numbers, 1 for pairs of elements without a limit of their own; ``None`` without any.
+        """
+        if not self.closest:
+            return None
+        scale = torch.ones(MAX_ATOMIC_NUMBER + 1, MAX_ATOMIC_NUMBER + 1, dtype=torch.double)
+        for (first, second), shortest in self.closest.items():
+            scale[first, second] = scale[second, first] = self._least(self.shortest) / self._least(shortest)
+        return scale
+
+    def outside(self, measures: Tensor, start: Tensor | None = None) -> Tensor:
+        """Whether clusters are outside, ``[num_graphs]`` (bool), by their ``bond_measures`` ``[num_graphs, 3]``.
+
+        If the measures at the start of a relaxation are given, a cluster that is already outside at the start counts
+        only if it moves further out.
+        """
+        short, many, far = measures.unbind(1)
+        least, most, farthest = (measures.new_full((), limit) for limit in self.limits)
+        if start is not None:
+            least = torch.minimum(least, (1 - SLACK / 2) * start[:, 0])
+            most = torch.maximum(most, start[:, 1] + 1)
+            farthest = torch.maximum(farthest, (1 + SLACK / 2) * start[:, 2])
+        return (short < least) | (many > most) | (far > farthest)
+
+    def reason(self, atoms: Atoms) -> str | None:
+        """Reason why a cluster is outside, with atom, value and limit, or ``None`` if it is inside."""
+        if len(atoms) < 2:
+            return None
+        z, pos = torch.from_numpy(atoms.numbers).long(), torch.from_numpy(atoms.positions)
+        close, nearest, neighbors = bonds_of_atoms(z, pos, torch.zeros_like(z), self.scale)
+        shortest, most, farthest = self.limits
+        of = "what the model was trained on" if self.shortest else "what is physically possible"
+
+        def from_nearest(i: int, limit: float, scale: Tensor | None = None) -> tuple[int, float, float]:
+            distance, unit = squared_distance(pos, pos[i]).sqrt(), COVALENT_RADII[z] + COVALENT_RADII[z[i]]
+            distance[i] = float("inf")
+            unit = unit if scale is None else unit / scale[z, z[i]]
+            j = int((distance / unit).argmin())
+            return j, float(distance[j]), limit * float(unit[j])
+
+        if float(close.min()) < shortest:
+            i = int(close.argmin())
+            j, distance, bound = from_nearest(i, shortest, self.scale)
+            i, j = sorted((i, j))
+            return f"atoms {i} and {j} are {distance:.2f} Å apart, below {of} ({bound:.2f} Å)"
+        if int(neighbors.max()) > most:
+            atom = int(neighbors.argmax())
+            return f"atom {atom} has {int(neighbors[atom])} neighbours, above {of} ({int(most)})"
+        if float(nearest.max()) > farthest:
+            i = int(nearest.argmax())
+            _, distance, bound = from_nearest(i, farthest)
+            return f"atom {i} is {distance:.2f} Å from its nearest neighbour, above {of} ({bound:.2f} Å)"
+        return None
 
 
 class TrainingDomain(nn.Module):
@@ -84,7 +175,7 @@ class TrainingDomain(nn.Module):
         at_once = max(1, PAIRS_AT_ONCE // int(ptr.diff().max()) ** 2)
         for atoms, part in whole_clusters(ptr, at_once, power=0):
             chunk = z[atoms], pos[atoms], ptr_to_batch(part)
-            found = measures(*chunk).to(self.geometry)
+            found = bond_measures(*chunk).to(self.geometry)
             shortest, most, farthest = found[:, 0].amin(), found[:, 1].amax(), found[:, 2].amax()
             if bool(farthest > 0):  # not only single atoms
                 known = self.geometry if self.geometry[0] > 0 else self.geometry.new_tensor([float("inf"), 0.0, 0.0])
@@ -94,7 +185,7 @@ class TrainingDomain(nn.Module):
                 self._add_closest(*chunk)
 
     def _add_closest(self, z: Tensor, pos: Tensor, batch: Tensor):
-        pairs, ratio = near_ratios(RADII.to(pos.device, pos.dtype)[z], pos, batch)
+        pairs, ratio = near_ratios(COVALENT_RADII.to(pos.device, pos.dtype)[z], pos, batch)
         pairs, ratio = z[pairs[:, ratio < NEIGHBORS]], ratio[ratio < NEIGHBORS].to(self.closest)
         key = pairs.amin(0) * (MAX_ATOMIC_NUMBER + 1) + pairs.amax(0)
         closest = torch.where(self.closest > 0, self.closest, float("inf")).flatten()

@@ -20,9 +20,9 @@ from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.models.geometry_range import measures
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of
 from pyg_clusters.options.structures import RelaxOptions
+from pyg_clusters.pairs import bond_measures
 from pyg_clusters.structures.calculators import (
     FAILURES,
     calculator_identity,
@@ -115,7 +115,7 @@ class _Descent:
     def measures(self) -> torch.Tensor:
         """Distances and coordination numbers at the current positions, ``[1, 3]``."""
         z, pos = torch.from_numpy(self.atoms.numbers).long(), torch.from_numpy(self.atoms.positions)
-        return measures(z, pos, torch.zeros_like(z), self.trained.scale)
+        return bond_measures(z, pos, torch.zeros_like(z), self.trained.scale)
 
     def result(self, fmax: float) -> Minimum:
         atoms = Atoms(self.atoms.numbers, self.pos)

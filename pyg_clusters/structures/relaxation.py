@@ -15,8 +15,8 @@ from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, sizes_to_ptr
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import available_models
-from pyg_clusters.models.geometry_range import GeometryRange, measures
-from pyg_clusters.models.training_domain import geometry_range_of
+from pyg_clusters.models.training_domain import GeometryRange, geometry_range_of
+from pyg_clusters.pairs import bond_measures
 from pyg_clusters.structures.calculators import calculator_problem
 from pyg_clusters.structures.potentials import EnergyFunction, Gupta, energy_and_forces, model_problem
 
@@ -91,12 +91,12 @@ def relax(
     active = torch.arange(sizes.numel(), device=pos.device)  # clusters still being relaxed
     engine = _Fire(z, pos.clone(), batch)
     trained = geometry_range_of(energy) if trained is None else trained
-    start = measures(z, pos, batch, trained.scale)
+    start = bond_measures(z, pos, batch, trained.scale)
     for step in range(max_steps + 1):
         energies, forces = energy_and_forces(energy, engine.z, engine.pos, engine.batch)
         result.energy = result.energy.to(energies.dtype)
         largest = _largest_norm(forces, engine.batch)
-        geometry = measures(engine.z, engine.pos, engine.batch, trained.scale)
+        geometry = bond_measures(engine.z, engine.pos, engine.batch, trained.scale)
         outside = trained.outside(geometry)
         converged = (largest <= fmax) & ~outside
         result.energy[active], result.fmax[active], result.steps[active] = energies, largest, step
