@@ -195,6 +195,12 @@ def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return padded.view(sizes.numel(), largest, 3), index, sizes
 
 
+def pad_values(values: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
+    """Values ``[num_atoms, ...]`` in the rows of :func:`pad_clusters`, else zero, ``[num_graphs, largest, ...]``."""
+    rows = values.new_zeros(shape[0] * shape[1], *values.shape[1:]).index_copy(0, index, values)
+    return rows.view(*shape, *values.shape[1:])
+
+
 def largest_cluster(sizes: Tensor, batch: Tensor) -> int:
     """Number of atoms of the largest cluster, or an upper bound when operations are traced."""
     if torch.jit.is_tracing():  # the number would become a constant

@@ -22,6 +22,7 @@ from pyg_clusters.geometry import (
     is_traced,
     largest_cluster,
     pad_clusters,
+    pad_values,
     ptr_to_batch,
     shell_of,
     squared_distance,
@@ -287,15 +288,14 @@ def bonds_of_atoms(z: Tensor, pos: Tensor, batch: Tensor, scale: Tensor | None) 
     if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
         return _of_atoms_of_large(z, radii, pos.nan_to_num(0.0, 0.0, 0.0), batch, scale)
     padded, place, _ = pad_clusters(pos, batch)
-    num_graphs, largest, _ = padded.shape
-    radii = radii.new_zeros(num_graphs * largest).index_copy(0, place, radii).view(num_graphs, largest)
+    radii = pad_values(radii, place, padded.shape[:2])
     ratio = squared_distances(padded).sqrt_() / (radii[:, :, None] + radii[:, None])
     ratio.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     ratio = ratio.nan_to_num_(nan=float("inf"), posinf=float("inf"))  # padding
     nearest, neighbors = ratio.amin(2).flatten()[place], (ratio < NEIGHBORS).sum(2).flatten()[place]
     if scale is None:
         return nearest, nearest, neighbors
-    z = z.new_zeros(num_graphs * largest).index_copy(0, place, z).view(num_graphs, largest)
+    z = pad_values(z, place, padded.shape[:2])
     return (ratio * scale[z[:, :, None], z[:, None]]).amin(2).flatten()[place], nearest, neighbors
 
 

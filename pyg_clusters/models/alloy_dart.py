@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters
+from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters, pad_values
 from pyg_clusters.models.dart import DART
 from pyg_clusters.nn.inputs import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -93,11 +93,8 @@ class AlloyDART(DART):
         The elements are ``[num_graphs, num_atoms, num_elements]``, zero in the padding.
         """
         padded, place, _ = pad_clusters(pos.detach(), batch)
-        num_graphs, largest, _ = padded.shape
         masks = beyond_masks(padded, self.radii, next(self.interaction.parameters()).dtype)
-        elements = masks.new_zeros(num_graphs * largest, len(self.elements))
-        elements[place] = self.index.one_hot(z).to(masks.dtype)
-        return place, masks, elements.view(num_graphs, largest, -1)
+        return place, masks, pad_values(self.index.one_hot(z).to(masks.dtype), place, padded.shape[:2])
 
     def _padded_descriptor(self, masks: Tensor, elements: Tensor) -> Tensor:
         """Descriptor ``[num_graphs, num_atoms, in_channels]``."""

@@ -21,6 +21,7 @@ from pyg_clusters.geometry import (
     masks_to_counts,
     one_cluster,
     pad_clusters,
+    pad_values,
     sum_over_clusters,
 )
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
@@ -196,17 +197,15 @@ class DART(nn.Module):
             rows, row_of_atom = distinct_counts(near.counts)
             return combine_near(self.conv.near_terms(rows.to(dtype)), row_of_atom, batch, *near[:2])
         padded, place, sizes = pad_clusters(pos.detach(), batch)
-        num_graphs, largest, _ = padded.shape
         masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 
         if is_traced():  # shapes must not depend on values
-            terms = self.conv.atom_terms(counts).flatten(1)
+            terms = self.conv.atom_terms(counts)
         else:
             rows, row_of_atom = distinct_counts(counts)
-            terms = self.conv.atom_terms(rows).flatten(1).index_select(0, row_of_atom)
-        padded_terms = terms.new_zeros(num_graphs * largest, terms.size(1)).index_copy(0, place, terms)
-        padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
+            terms = self.conv.atom_terms(rows).index_select(0, row_of_atom)
+        padded_terms = pad_values(terms, place, padded.shape[:2])
         return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)
 
     def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -16,6 +16,7 @@ from pyg_clusters.geometry import (
     is_traced,
     one_cluster,
     pad_clusters,
+    pad_values,
     pair_distances,
     soft_beyond_masks,
     sum_over_clusters,
@@ -183,22 +184,19 @@ class SmoothDART(nn.Module):
     def _of_block(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
-        empty = padded.new_zeros(padded.size(0) * padded.size(1), 1)
-        elements = [
-            empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
-            for values in self.element_values(z, pos.dtype)
-        ]
+        shape = padded.shape[:2]
+        elements = [pad_values(values, place, shape) for values in self.element_values(z, pos.dtype)]
         x, masks = (values.to(self.inputs.mean.dtype) for values in self._descriptor(padded, sizes, *elements))
         if self.training and not self.inputs.fitted:
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         x = self.inputs(x)
-        valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
+        valid = pad_values(torch.ones_like(place, dtype=x.dtype), place, shape)
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
         if self.repulsion and z is not None:
             pairs, _, distance = pair_distances(padded, sizes)
-            numbers = z.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
+            numbers = pad_values(z, place, shape)
             repelled = repulsion(distance, numbers[:, :, None], numbers[:, None], self.domain.geometry[0])
             repelled = repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
             energy = energy + 0.5 * repelled.to(energy.dtype)

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import pad_clusters, pair_distances
+from pyg_clusters.geometry import pad_clusters, pad_values, pair_distances
 from pyg_clusters.pairs import COVALENT_RADII
 from pyg_clusters.training.energy import EnergyTraining
 
@@ -128,8 +128,7 @@ def springs(z: Tensor, minimum: Tensor, pos: Tensor, batch: Tensor, stiffness: f
     padded, index, sizes = pad_clusters(pos, batch)
     pairs, apart, distance = pair_distances(padded, sizes)
     length = pair_distances(pad_clusters(minimum, batch)[0], sizes)[2]
-    radii = pos.new_zeros(padded.shape[:2]).flatten().index_copy(0, index, COVALENT_RADII.to(pos)[z])
-    radii = radii.view(padded.shape[:2])
+    radii = pad_values(COVALENT_RADII.to(pos)[z], index, padded.shape[:2])
     constant = torch.where(pairs, stiffness * ((radii[:, :, None] + radii[:, None]) / length) ** 6, 0.0)
     stretch = distance - length
     forces = ((constant * stretch / distance)[..., None] * apart).sum(2)
