@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import sys
+from importlib import import_module
+from unittest.mock import Mock
 
 # The test data are too small to gain from threads, and a forked process loses those of its parent.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -63,6 +65,12 @@ def without_figures(request, monkeypatch):
             monkeypatch.setattr(f"pyg_clusters.analysis.{module}.render", lambda figure, file_format="png": b"")
         if evaluation := sys.modules.get("pyg_clusters.evaluation.evaluate"):
             monkeypatch.setattr(evaluation, "run_figures", lambda *arguments: {})
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Skip the report of a screening, which takes longer than the rest and is tested elsewhere."""
+    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "make_report", Mock())
 
 
 @pytest.fixture(scope="module")

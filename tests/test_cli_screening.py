@@ -1,6 +1,5 @@
 """``screen`` with all strategies, and ``benchmark-screening``."""
 
-from importlib import import_module
 from pathlib import Path
 
 import ase.io
@@ -22,6 +21,8 @@ from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.strategies import Bins
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
+
+pytestmark = pytest.mark.usefixtures("no_report")
 
 COPIES = 3
 
@@ -56,12 +57,6 @@ def model(tmp_path_factory) -> Path:
 def trajectory(frames, tmp_path) -> Path:
     write_extxyz(tmp_path / "md.extxyz", frames)
     return tmp_path / "md.extxyz"
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    """Skip the report, which takes longer than the rest and is tested with the strategy ``rank``."""
-    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
 @pytest.mark.filterwarnings("default")

@@ -1,7 +1,6 @@
 """``screen --relax`` and ``screen --choose uncertain``."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import ase.io
@@ -26,13 +25,9 @@ from pyg_clusters.structures import ModelCalculator, energy_and_forces, relaxati
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 COPIES = 2
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    """Skip the report, which is tested elsewhere."""
-    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

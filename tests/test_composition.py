@@ -1,7 +1,6 @@
 """Energies of alloys are compared within a composition, those of one element within a size."""
 
 import json
-from importlib import import_module
 
 import ase.io
 import numpy as np
@@ -81,8 +80,8 @@ def test_ranks_are_those_within_a_composition():
 
 @pytest.mark.parametrize("choose", ["rank", "unique", "diverse", "bins"])
 @pytest.mark.filterwarnings("default:the bins of", "default:.* distinct structures among")
-def test_screen_selects_from_each_composition(alloys, tmp_path, monkeypatch, choose):
-    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
+@pytest.mark.usefixtures("no_report")
+def test_screen_selects_from_each_composition(alloys, tmp_path, choose):
     number = ("--bins", "2") if choose == "bins" else ("--top", "2")
     command = ["screen", str(alloys / "model"), str(alloys / "md.extxyz"), "--choose", choose, *number]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0

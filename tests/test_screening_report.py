@@ -48,7 +48,8 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     calls = []
     original = report.screening_figures
     monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
-    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made = report.make_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made.write(tmp_path / "report.html")
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "distribution.png"}
 
@@ -93,7 +94,8 @@ def test_atoms_are_coloured_relative_to_their_element(predictor, monkeypatch):
 
 def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
-    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made = report.make_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.count("pip install &#x27;pyg-clusters[report]&#x27;") == 1
     assert "<script" not in page and page.count("<td") > 10
@@ -133,7 +135,8 @@ def test_true_energies_are_compared_in_the_printed_result(capsys):
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
     pytest.importorskip("chemiscope")
     monkeypatch.setattr(report, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
-    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made = report.make_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
+    made.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Only the first 2 of 3 candidates are shown, size by size, because a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2

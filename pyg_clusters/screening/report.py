@@ -54,15 +54,15 @@ OF_ATOM = "energy above the mean / meV"
 """Property that colours the atoms, relative to their element; its range is small compared with the energies."""
 
 
-def write_report(
+def make_report(
     screening: Screening,
     folder: Path,
     predictor: Predictor,
     model: Run,
     strategy: Strategy,
     command: str = "pyg-clusters screen",
-):
-    """Write the report of the candidates selected by a strategy, and its figures."""
+) -> Report:
+    """HTML report of the candidates selected by a strategy, to be written to a folder."""
     figures = screening_figures(screening)
     report = Report("Screening of cluster trajectories")
     report.origin(command)
@@ -87,7 +87,7 @@ def write_report(
         f"them with the predictions: `pyg-clusters compare-dft {folder} {folder}/vasp/*/OUTCAR`.",
     )
     _add_model(report, model)
-    report.write(folder / "report.html")
+    return report
 
 
 def screening_figures(screening: Screening) -> dict[str, Figure]:

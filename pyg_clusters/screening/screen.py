@@ -26,7 +26,7 @@ from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.screening.candidates import Screening, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
 from pyg_clusters.screening.pool import ScoredFrames, radii_of, select_of_all, select_of_pool
-from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
+from pyg_clusters.screening.report import make_report, warn_of_narrow_bins
 from pyg_clusters.screening.scores import check_truth
 from pyg_clusters.strategies import STRATEGIES, Bins, Strategy
 from pyg_clusters.terminal import counting
@@ -76,7 +76,8 @@ def screen(options: ScreenOptions) -> Screening:
             for line in check_zero(screening):
                 print(line)
         write_candidates(screening, out)
-        write_report(screening, out, predictor, model, strategy, shlex.join(command_words(options)))
+        report = make_report(screening, out, predictor, model, strategy, shlex.join(command_words(options)))
+        report.write(out / "report.html")
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
