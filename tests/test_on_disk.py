@@ -19,8 +19,8 @@ from torch_geometric.loader import DataLoader
 
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
-from pyg_clusters.datasets.batches import batches_of
 from pyg_clusters.datasets.on_disk import StoreIndex
+from pyg_clusters.datasets.training_data import batches_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store
 from pyg_clusters.models import AlloyDART

@@ -14,8 +14,7 @@ from ase.io import read
 from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import CopperGoldClusters, GalliumClusters, SodiumShielding, group_split
-from pyg_clusters.datasets.batches import ClusterBatches
-from pyg_clusters.datasets.training_data import TrainingData
+from pyg_clusters.datasets.training_data import ClusterBatches, TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch

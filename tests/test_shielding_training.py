@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.evaluation.comparison import Compared, evaluation_of
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns

@@ -10,8 +10,8 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, UnrelaxedOnly, group_split
-from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import make_split
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures.duplicates import copy_groups

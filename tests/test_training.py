@@ -22,7 +22,7 @@ from torch_geometric.utils import scatter
 
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters, Split
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock
 from pyg_clusters.frames import Frames, write_extxyz, write_store

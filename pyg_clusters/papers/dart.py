@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor

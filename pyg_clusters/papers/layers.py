@@ -17,8 +17,8 @@ from torch import nn
 
 from pyg_clusters.analysis.plots import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding, UnrelaxedOnly
-from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import Split
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.datasets import POPULATIONS, ClusterDataset
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.papers.nmr import FOLDS_TABLE, SIZES_TABLE, Result, lasso, paired, schnet
 from pyg_clusters.papers.tables import Finding

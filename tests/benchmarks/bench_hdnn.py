@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import l1_loss
 
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, HDNN, SmoothDART
 from pyg_clusters.training import AdamWWithSGD

@@ -12,7 +12,7 @@ from torch.nn.functional import l1_loss
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GalliumClusters, OnDiskClusters
-from pyg_clusters.datasets.batches import batches_of
+from pyg_clusters.datasets.training_data import batches_of
 from pyg_clusters.frames import FrameBlock, write_store
 from pyg_clusters.models import DART
 from pyg_clusters.training.trainer_parts import EpochSampler, bounded_batches

@@ -6,7 +6,7 @@ import torch
 from published import PublishedDART, published_energies
 from torch.nn.functional import l1_loss
 
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.models import DART
 
 CLUSTERS = 512
