@@ -72,6 +72,12 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str):
+    """Write a text file by :func:`atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def check_replaceable(path: Path):
     """Check that a path may be replaced by a file.
 
@@ -109,8 +115,7 @@ def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool =
     Raises:
         ValueError: If a number is NaN or infinite, which standard JSON does not allow, without ``allow_nan``.
     """
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, allow_nan=allow_nan) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, allow_nan=allow_nan) + "\n")
 
 
 def _to_disk(path: Path):

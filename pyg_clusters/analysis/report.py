@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from pyg_clusters import __version__
 from pyg_clusters.analysis.plots import render, save_figure
 from pyg_clusters.errors import MissingExtra, printable
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_text
 
 MARKS = str.maketrans("*`", "\ue000\ue001")
 SHOWN = str.maketrans("\ue000\ue001", "*`")  # mapping of literal markup characters to private-use characters, and back
@@ -131,8 +131,7 @@ class Report:
         """Write the page atomically, and the named figures next to it."""
         for name, figure in self._figures.items():
             save_figure(figure, Path(path).parent / "figures" / f"{name}.png")
-        with atomic_write(path) as temporary:
-            temporary.write_text(self.html(), encoding="utf-8")
+        write_text(path, self.html())
 
 
 def literal(text: object) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Dataset
 
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_text
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.terminal import count_of
 
@@ -47,8 +47,7 @@ class Split:
         """Write ``train.txt``, ``val.txt`` and ``test.txt``, with an index per line."""
         for part in PARTS:
             lines = "".join(f"{number}\n" for number in getattr(self, part).tolist())
-            with atomic_write(Path(folder) / f"{part}.txt") as temporary:
-                temporary.write_text(lines, encoding="utf-8")
+            write_text(Path(folder) / f"{part}.txt", lines)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Split":

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, file_fingerprint, read_json, remove_stale
+from pyg_clusters.files import atomic_write, file_fingerprint, read_json, remove_stale, write_json
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import XYZ_SUFFIXES
 from pyg_clusters.frames.writing import extxyz_text
@@ -96,7 +96,7 @@ class Parts:
         part = Part(position, num_frames, zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
             self.remove()
-            write_settings(self.folder / SETTINGS, self.settings)
+            write_json(self.folder / SETTINGS, self.settings)
         with atomic_write(self._file(self.num_parts), durable=False) as temporary:
             temporary.write_bytes(part.to_json().encode() + b"\n" + results)
         self._count(part)
@@ -175,7 +175,7 @@ class FrameLog:
             self.path.unlink(missing_ok=True)
         if self.path.exists():
             check_settings(self.sidecar, settings, free, of=self.path)
-        write_settings(self.sidecar, settings)
+        write_json(self.sidecar, settings)
         self.frames: list[Atoms] = self._recover() if self.path.exists() else []
         """Frames in the file when it was opened."""
 
@@ -229,12 +229,6 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
                 f"{of} was started with {name} = {before.get(name)!r}, not {settings.get(name)!r}; use the same value "
                 "to resume, choose another file, or pass --overwrite"
             )
-
-
-def write_settings(path: Path, settings: Mapping[str, object]):
-    """Write settings to a JSON file."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def input_settings(paths: Iterable[Path]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.files import atomic_write, read_json
+from pyg_clusters.files import read_json, write_text
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -127,8 +127,7 @@ class Calibration:
 
     def save(self, path: str | Path):
         """Write the calibration to a file atomically."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(self._to_json() + "\n", encoding="utf-8")
+        write_text(path, self._to_json() + "\n")
 
     def fingerprint(self) -> str:
         """Hash of the content."""

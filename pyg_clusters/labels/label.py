@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, remove_stale
+from pyg_clusters.files import remove_stale, write_text
 from pyg_clusters.frames import BadFrame, FrameLog, Shard, good_frames, read_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
@@ -156,8 +156,7 @@ class LabelFiles:
                 path.unlink(missing_ok=True)
             elif text != before[path]:
                 self._open(path)
-                with atomic_write(path) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
+                write_text(path, text)
         return len(after[self.old])
 
     @property
@@ -170,8 +169,7 @@ class LabelFiles:
             lines = list(stream)
         whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
         if whole != lines:
-            with atomic_write(self.log) as temporary:
-                temporary.write_text("".join(whole), encoding="utf-8")
+            write_text(self.log, "".join(whole))
 
     def _open(self, path: Path, overwrite: bool = False) -> FrameLog:
         if path not in self._logs:

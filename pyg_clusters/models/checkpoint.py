@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.files import atomic_write, read_json, write_json
+from pyg_clusters.files import atomic_write, read_json, write_json, write_text
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.options.training import ModelsOptions
@@ -57,8 +57,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / WEIGHTS) as path:
         safetensors.torch.save_model(model, str(path))
-    with atomic_write(folder / CONFIGURATION) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(folder / CONFIGURATION, text)
 
 
 def load_model(path: str | Path, trust: bool = False) -> nn.Module:

@@ -22,7 +22,7 @@ from pyg_clusters.analysis.plots import (
     tidy,
 )
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, read_json
+from pyg_clusters.files import read_json, write_text
 from pyg_clusters.inference.run import FINISHED, SPLITS
 from pyg_clusters.terminal import print_table
 
@@ -118,8 +118,7 @@ def write_report(
         lines += [f"- **{f.verdict.capitalize()}**: {f.statement} {f.figures}" for f in findings]
     write_csv(folder / f"{prefix}results.csv", [*first.columns, "note"], [[*line, mark] for line in first.lines])
     report = folder / f"{prefix}results.md"
-    with atomic_write(report) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(report, "\n".join(lines) + "\n")
     for name, figure in figures.items():
         save_figure(figure, folder / f"{prefix}{name}.png")
     return Reproduction(list(tables), report, list(findings), mark, notes)
@@ -129,8 +128,7 @@ def write_csv(path: Path, columns: Sequence[str], lines: Sequence[Sequence[objec
     """Write lines of words and numbers as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *lines])
-    with atomic_write(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.analysis.descriptor import FALLBACK
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_text
 from pyg_clusters.frames import AtomsFrame, BadFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.block import arrays_of
@@ -62,8 +62,7 @@ def new_recipe(options: NewRecipeOptions) -> str:
     """
     with open_output(options):
         findings = inspect_frames(options)
-        with atomic_write(options.out) as path:
-            path.write_text(recipe_text(findings, options), encoding="utf-8")
+        write_text(options.out, recipe_text(findings, options))
     next_step = f"recipe in {options.out}; next: pyg-clusters train {options.out} --out runs/own"
     return "\n".join([*findings.lines, next_step])
 

@@ -12,7 +12,7 @@ import yaml
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
-from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
+from pyg_clusters.files import atomic_write, output_lock, read_json, write_json, write_text
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.options.parsing import options_of
@@ -221,8 +221,7 @@ def _begin(run: Run, cli: TrainCLI):
     cli.datamodule.split.save(folder / SPLITS)
     fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
     if fingerprint is not None:
-        with atomic_write(folder / FINGERPRINT) as path:
-            path.write_text(fingerprint + "\n", encoding="utf-8")
+        write_text(folder / FINGERPRINT, fingerprint + "\n")
     with atomic_write(folder / CONFIGURATION) as path:
         cli.parser.save(cli.config, path, overwrite=True, skip_unset=False, skip_validation=True)
 
@@ -249,6 +248,5 @@ def _reopen(run: Run, trainer: pl.Trainer):
     configuration = run.configuration
     if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
         configuration["trainer"] |= _limits(trainer)
-        with atomic_write(run.path / CONFIGURATION) as path:
-            path.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
+        write_text(run.path / CONFIGURATION, yaml.safe_dump(configuration, sort_keys=False))
     (run.path / FINISHED).unlink(missing_ok=True)
