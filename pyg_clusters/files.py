@@ -329,3 +329,8 @@ def check_empty(folder: Path):
         raise InputError(
             f"{folder} already exists, perhaps with results for other structures; move it away, or choose another --out"
         )
+
+
+def cache_folder() -> Path:
+    """Folder of processed files, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyg_clusters"

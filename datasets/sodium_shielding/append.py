@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
-from pyg_clusters.datasets.card import Card, sha256_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
+from pyg_clusters.shipped import Card, sha256_of
 from pyg_clusters.structures.duplicates import copies
 
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,5 @@
 """Data sets and their splits."""
 
-from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gnc import GNC
 from pyg_clusters.datasets.on_disk import OnDiskClusters
@@ -13,6 +12,7 @@ from pyg_clusters.datasets.shipped_clusters import (
     UnrelaxedOnly,
 )
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest_sizes, random_split, size_split
+from pyg_clusters.shipped import Card
 
 __all__ = [
     "GNC",

@@ -11,8 +11,8 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from pyg_clusters.composition import composition_names
-from pyg_clusters.datasets.card import Processing
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.label_arguments import Processing
 from pyg_clusters.datasets.splits import Split, random_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock

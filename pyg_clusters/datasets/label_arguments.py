@@ -1,10 +1,10 @@
-"""Label arguments of data sets."""
+"""Arguments of data sets: those of the labels, and those of the processing by PyG."""
 
 import keyword
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
@@ -24,6 +24,15 @@ RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", 
 
 MOST_BINDING: float = 100.0
 """Maximum magnitude in eV per atom of the energy of a cluster relative to separated atoms."""
+
+
+class Processing(TypedDict, total=False):
+    """Arguments of :class:`ClusterDataset` for data sets with fixed files."""
+
+    transform: Callable | None
+    pre_transform: Callable | None
+    pre_filter: Callable | None
+    force_reload: bool
 
 
 class LabelArguments:

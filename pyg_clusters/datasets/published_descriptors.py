@@ -15,9 +15,10 @@ from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_clusters.datasets.card import Processing, cache_folder
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.label_arguments import Processing
 from pyg_clusters.errors import InputError, describe_error, one_line
+from pyg_clusters.files import cache_folder
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.units import KCAL_PER_MOL
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_clusters.datasets.card import Card, Processing, cache_folder
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.label_arguments import Processing
 from pyg_clusters.datasets.splits import Split, group_split, largest_sizes, size_split
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import cache_folder
 from pyg_clusters.frames import FrameBlock
-from pyg_clusters.shipped import shipped_folder
+from pyg_clusters.shipped import Card, shipped_folder
 
 
 class ShippedClusters(ClusterDataset):
