@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from ase import Atoms
 from torch import Tensor
 
 from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames
+from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import save_model
 
 CHROMIUM: str | None = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(
@@ -83,6 +86,15 @@ def only_block(path: Path, **kwargs) -> FrameBlock:
     """Frames of a file that consists of one block."""
     (block,) = Frames.open(path, **kwargs)
     return block
+
+
+def save_dart(folder: Path, smallest: int, largest: int, seed: int = 0, notes: dict | None = None, **arguments) -> Path:
+    """Save an untrained DART whose domain is gallium clusters of two sizes and all between, and return the folder."""
+    torch.manual_seed(seed)
+    model = DART(**arguments)
+    model.domain.fit(torch.full((smallest + largest,), 31), torch.tensor([0, smallest, smallest + largest]))
+    save_model(model, folder, notes)
+    return folder
 
 
 def atoms_of(z: Tensor, pos: Tensor, ptr: Tensor) -> list[Atoms]:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
-from helpers import atoms_of, refused, rows_of
+from helpers import atoms_of, refused, rows_of, save_dart
 
 from pyg_clusters.analysis.core_surface import linear_probe, regions, separate_regions
 from pyg_clusters.analysis.frame_set import read_set
 from pyg_clusters.cli import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART, AlloyDART, NodeSchNet
+from pyg_clusters.models import AlloyDART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.testing import random_clusters
 
@@ -37,12 +37,7 @@ def clusters(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = DART(hidden_channels=16)
-    model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
-    folder = tmp_path_factory.mktemp("model")
-    save_model(model, folder)
-    return folder
+    return save_dart(tmp_path_factory.mktemp("model"), 31, 70, hidden_channels=16)
 
 
 def test_describe_does_not_compare_ions_with_neutral_clusters(tmp_path, capsys):

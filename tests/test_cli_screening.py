@@ -8,14 +8,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from helpers import refused, rows_of
+from helpers import refused, rows_of, save_dart
 
 from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART
-from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.screening.dft import Comparison, boxed, write_folders
 from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.strategies import Bins
@@ -45,12 +44,8 @@ def frames() -> list[Atoms]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """An untrained DART whose domain is Ga31 to Ga70 and whose stated error is 4 kcal/mol."""
-    torch.manual_seed(0)
-    model = DART(hidden_channels=16)
-    model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
-    folder = tmp_path_factory.mktemp("model")
-    save_model(model, folder, notes={"test_mae_kcal_mol": 4.0})
-    return folder
+    notes = {"test_mae_kcal_mol": 4.0}
+    return save_dart(tmp_path_factory.mktemp("model"), 31, 70, hidden_channels=16, notes=notes)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
+from helpers import save_dart
 
 from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
@@ -21,7 +21,6 @@ from pyg_clusters.inference import Predictor, engines, predict
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.labels.labellers import LabelResult, label_on_ray
 from pyg_clusters.models import DART
-from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.options import EngineOptions
 
 FRAMES, BLOCK = 120, 5
@@ -37,10 +36,7 @@ def folder(tmp_path_factory) -> Path:
     """A model, and frames of mixed sizes in two text files and a store; one frame cannot be used."""
     folder = tmp_path_factory.mktemp("ray")
     rng = np.random.default_rng(3)
-    torch.manual_seed(0)
-    model = DART(hidden_channels=8, interaction_channels=(8,))
-    model.domain.fit(torch.full((24,), 31), torch.tensor([0, 4, 24]))
-    save_model(model, folder / "model")
+    save_dart(folder / "model", 4, 20, hidden_channels=8, interaction_channels=(8,))
     grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), -1).reshape(-1, 3) * 3
     frames = []
     for size in rng.integers(4, 20, FRAMES):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
-from helpers import status_of
+from helpers import save_dart, status_of
 
 from pyg_clusters.cli import main
 from pyg_clusters.concurrency import check_stopped, stopping_on_signals
@@ -21,18 +20,13 @@ from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
-from pyg_clusters.models import DART
-from pyg_clusters.models.checkpoint import save_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A model and six frames of gallium."""
     folder = tmp_path_factory.mktemp("reliability")
-    torch.manual_seed(0)
-    model = DART(hidden_channels=8, interaction_channels=(8,))
-    model.domain.fit(torch.full((12,), 31), torch.tensor([0, 4, 12]))
-    save_model(model, folder / "model")
+    save_dart(folder / "model", 4, 8, hidden_channels=8, interaction_channels=(8,))
     generator = np.random.default_rng(3)
     grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3) * 2.8
     frames = [Atoms("Ga8", grid + generator.normal(scale=0.2, size=grid.shape)) for _ in range(6)]

@@ -5,14 +5,13 @@ import io
 import numpy as np
 import pytest
 import torch
-from helpers import atoms_of, needs_chromium
+from helpers import atoms_of, needs_chromium, save_dart
 from PIL import Image
 
 from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART
-from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.testing import random_clusters
 
 pytest.importorskip("chemiscope", reason="chemiscope (extra report) is not installed")
@@ -41,10 +40,7 @@ PLACE = """([plot, x, y]) => {
 def screened(tmp_path_factory):
     """A folder with the report of four candidates each of Ga31 and Ga40, and the model."""
     folder = tmp_path_factory.mktemp("screened")
-    torch.manual_seed(0)
-    model = DART(hidden_channels=16)
-    model.domain.fit(torch.full((71,), 31), torch.tensor([0, 31, 71]))
-    save_model(model, folder / "model")
+    save_dart(folder / "model", 31, 40, hidden_channels=16)
     z, pos, ptr = random_clusters(SIZES * 6, 31, torch.Generator().manual_seed(1))
     frames = atoms_of(z, pos, ptr)
     write_extxyz(folder / "</script><b>md.extxyz", frames)

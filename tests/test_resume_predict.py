@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from ase import Atoms
-from helpers import in_child
+from helpers import in_child, save_dart
 
 from pyg_clusters.cli import main
 from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
@@ -37,10 +37,7 @@ def folder(tmp_path_factory) -> Path:
     """A model, and frames of mixed sizes in two text files and a store."""
     folder = tmp_path_factory.mktemp("resume")
     generator = np.random.default_rng(3)
-    torch.manual_seed(0)
-    model = DART(hidden_channels=8, interaction_channels=(8,))
-    model.domain.fit(torch.full((12,), 31), torch.tensor([0, 4, 12]))
-    save_model(model, folder / "model")
+    save_dart(folder / "model", 4, 8, hidden_channels=8, interaction_channels=(8,))
     frames = []
     for number in range(FRAMES):
         size = int(generator.integers(4, 9))
@@ -292,10 +289,7 @@ def calibrated(folder) -> Path:
     """An ensemble calibrated on the frames of one file; those of the other are outside its training set."""
     members = [folder / f"member_{seed}" for seed in (0, 1)]
     for seed, member in enumerate(members):
-        torch.manual_seed(seed)
-        model = DART(hidden_channels=8, interaction_channels=(8,))
-        model.domain.fit(torch.full((12,), 31), torch.tensor([0, 4, 12]))
-        save_model(model, member)
+        save_dart(member, 4, 8, seed=seed, hidden_channels=8, interaction_channels=(8,))
     save_ensemble(folder / "ensemble", members)
     block = next(iter(Frames.open(folder / "a.extxyz")))
     known = OutOfRangeFlagger.fit_blocks([tuple(map(torch.from_numpy, (block.z, block.pos, block.ptr)))], (3.49,))
