@@ -106,6 +106,9 @@ SPELLINGS: Mapping[str, str] = {
 }
 """Names of units by their spellings in files, in lower case."""
 
+ATOMIC: frozenset[str] = frozenset({"Ha", "Hartree", "Ry", "Rydberg"})
+"""Units of energy whose forces are per bohr."""
+
 PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
 """Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
 
@@ -192,9 +195,14 @@ def force_unit(text: str) -> ForceUnit | None:
 def force_unit_in_name(name: str) -> ForceUnit | None:
     """Unit at the end of the name of forces, if any.
 
+    A unit of energy alone is per bohr if it is an atomic one (Hartree, Rydberg), and per Å otherwise.
+
     Example:
-        >>> force_unit_in_name("forces_eV_per_A"), force_unit_in_name("forces_Au"), force_unit_in_name("REF_forces")
-        (ForceUnit(energy='eV', length=1.0), None, None)
+        >>> force_unit_in_name("forces_eV_per_A"), force_unit_in_name("forces_Au"), force_unit_in_name("forces_kcal")
+        (ForceUnit(energy='eV', length=1.0), None, ForceUnit(energy='kcal/mol', length=1.0))
     """
-    ends = (name[match.end() :] for match in BEFORE_UNIT.finditer(name))
-    return next((unit for end in ends if end != "Au" and (unit := force_unit(end))), None)
+    for match in BEFORE_UNIT.finditer(name):
+        if (end := name[match.end() :]) != "Au" and (unit := force_unit(end)):
+            return unit
+    energy = unit_in_name(name)
+    return None if energy is None else ForceUnit(energy, LENGTH_NAMES["bohr"] if energy in ATOMIC else 1.0)

@@ -84,6 +84,7 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("espresso-in", "&SYSTEM\n  ibrav=0, tot_charge = +1.0\n", {"charge": 1}),
         ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
         ("turbomole", "$coord\n 0 0 0 cu\n$eht charge=-1 unpaired=2\n$end\n", {"charge": -1, "unpaired": 2}),
+        ("sdf", "M  CHG  2   1   1   2  -2\nM  CHG  1   3   2\nM  END\n", {"charge": 1}),
         ("turbomole", "$coord\n 0 0 0 cu\n$chrg 1\n$end\n", {"charge": 1}),
         ("xsf", "", {}),
     ],

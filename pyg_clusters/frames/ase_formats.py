@@ -105,6 +105,9 @@ ELECTRONS: Mapping[str, re.Pattern[str]] = {
 }
 """Matches the number of electrons, by format; the charge is the sum of the valences of the atoms minus this."""
 
+CHARGED_ATOMS: re.Pattern[str] = re.compile(r"^M  CHG[ \t]*\d+((?:[ \t]+\d+[ \t]+[-+]?\d+)+)", re.MULTILINE)
+"""Matches the charged atoms of MOL and SDF files and their charges."""
+
 OF_ORCA: tuple[str, ...] = (
     "FINAL SINGLE POINT ENERGY",
     "CARTESIAN COORDINATES (ANGSTROEM)",
@@ -141,6 +144,9 @@ def stated_in(path: Path, text: str, kind: str) -> dict[str, float]:
         charge = neutral - next(iter(numbers)) if numbers and neutral else 0
         charge = round(charge) if abs(charge - round(charge)) < 0.05 else round(charge, 2)
         return {"charge": charge} if charge else {}
+    if kind in ("mol", "sdf"):
+        charges = [int(charge) for row in CHARGED_ATOMS.findall(text) for charge in row.split()[1::2]]
+        return {"charge": sum(charges)} if charges else {}
     stated: dict[str, float] = {}
     for match in STATES[kind].finditer(text) if kind in STATES else ():
         for name, value in match.groupdict().items():

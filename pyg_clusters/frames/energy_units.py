@@ -108,14 +108,20 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
 def _infos(file: Path, length: float = 1.0) -> Iterator[tuple[int, Mapping[str, object], float]]:
     """Index, values, and unit of length in Å from which it will be converted, of each frame that may state new units.
 
-    Comments of XYZ text that differ only in numbers are alike; ``length`` is the unit in Å that the user states.
+    Frames that differ only in numbers are alike; ``length`` is the unit in Å that the user states.
     """
     kind = file_format(file)
+    known = set()
     if kind in WITH_INFO:
         for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep", length=length):
             for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
-                yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}, 1.0
-    known = set()
+                values = {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+                words = tuple(
+                    (key, value if isinstance(value, str | bool) else type(value)) for key, value in values.items()
+                )
+                if words not in known:
+                    known.add(words)
+                    yield number, values, 1.0
     for number, frame in enumerate(text_frames(file) if kind == "xyz" else ()):
         if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
             continue
@@ -144,8 +150,8 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
     keys = own if any(own.fullmatch(str(key)) for key in info) else EARLIER_UNIT_KEYS
     keys = UNIT_KEYS if keys is not own and target in ENERGY_LABELS else keys
     for key, value in info.items():
-        text = str(value).strip()
         if keys.fullmatch(str(key)):
+            text = str(value).strip()
             name = next((word for word in (text, *re.split(r"[\s,;]+", text)) if _is_energy(word)), None)
             if name or keys is own or "energy" in str(key).lower():
                 units[f"{key}={text}"] = name or text

@@ -133,7 +133,7 @@ def show(options: argparse.Namespace):
         name = f"{result['peer']} ({', '.join(' '.join(each) for each in result['packages'].items())})"
         energies = f"{test['energy_mae']:.1f} / {test['energy_rmse']:.1f} | {test['energy_mae_mev_per_atom']:.1f}"
         forces = f"{test['force_mae']:.0f} / {test['force_rmse']:.0f}"
-        loss = f"{result['force_weight']:g}, {result['weight_decay']:g}"
+        loss = f"{result['force_weight']:g}, {result['weight_decay']:g}" if "force_weight" in result else "its own"
         cost = f"{result['parameters']:,} | {result['minutes']:g} | {loss} | {result['epochs']:.0f}"
         print(f"| {name} | {cost} | {energies} | {forces} | {result['microseconds_per_atom']:.0f} |")
     if options.figure is not None:

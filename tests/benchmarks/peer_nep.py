@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from peers import errors, read_parts, speed, write_result
+from peers import errors, file_name, read_parts, speed, write_result
 from torch import Tensor, nn
 from torchnep import train_nep
 
@@ -66,13 +66,11 @@ def main(name: str, folder: Path, minutes: float, force_weight: float, weight_de
     used = time.process_time() - started
     peer, model = NEP(), Potential(work / f"run-{minutes:g}" / "nep_best.txt")
     write_result(
-        folder,
+        folder / file_name(name, minutes, force_weight, weight_decay),
         peer,
         {
             "peer": name,
             "minutes": minutes,
-            "force_weight": force_weight,  # for the name; the program has its own loss
-            "weight_decay": weight_decay,
             "parameters": parameters(work / f"run-{minutes:g}" / "output.log"),
             "epochs": epochs,
             "curve": [{"seconds": used, "epochs": epochs, **errors(peer, model, parts["val"])}],
