@@ -155,7 +155,7 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
 
     The model is evaluated on a cluster of eight atoms at two sets of positions. A model whose output does not depend
     on the positions either (its last layer may be initialised to zero) is not considered blind. A model that requires
-    further arguments cannot be tested and is not considered blind either.
+    further arguments or single precision cannot be tested and is not considered blind either.
     """
     if any(extra_arguments(model).values()):
         return False
@@ -171,7 +171,7 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
             value, other_value = copied(z, pos, batch), copied(z, other_pos, batch)
             # Several arrangements, as one of them may be equivalent by symmetry.
             exchanged = max(_max_difference(value, copied(z.roll(steps), pos, batch)) for steps in range(1, 8))
-        except (InputError, ValueError, IndexError):  # reported by another check
+        except (ValueError, IndexError, RuntimeError):  # reported by another check, or not a model in double precision
             continue
         if exchanged <= UNCHANGED * _max_difference(value, other_value):
             return _max_difference(value, other_value) > 0
