@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -112,6 +113,19 @@ def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str
     missing = [name for name, needed in extra_arguments(model).items() if needed and name not in present]
     if missing:
         raise InputError(f"{type(model).__name__} requires {', '.join(missing)}: {remedy}")
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model that is in training mode, as between two epochs, in evaluation mode; its mode is restored."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 UNCHANGED: float = 1e-6  # smaller changes of the output, relative to the change by other positions, are ignored
