@@ -62,7 +62,9 @@ def one_cluster(*of_atoms: Tensor | None) -> Tensor:
     Args:
         *of_atoms: Tensors ``[num_atoms, ...]``; the first that is not ``None`` determines the number of atoms.
     """
-    atoms = next(tensor for tensor in of_atoms if tensor is not None)
+    atoms = next((tensor for tensor in of_atoms if tensor is not None), None)
+    if atoms is None:
+        raise InputError("positions pos [num_atoms, 3] are needed")
     return torch.zeros(atoms.size(0), dtype=torch.long, device=atoms.device)
 
 
@@ -148,7 +150,8 @@ def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | No
         shell: Shell whose inner radius is the boundary.
         out: Output tensor, filled with ones and zeros of its type.
     """
-    radius = squared.new_tensor(radii[shell - 1])
+    dtype = squared.dtype if squared.is_floating_point() else torch.get_default_dtype()
+    radius = squared.new_tensor(radii[shell - 1], dtype=dtype)
     return (torch.ge if shell == 1 else torch.gt)(squared, radius * radius, out=out)
 
 

@@ -1,4 +1,6 @@
 import errno
+import functools
+import math
 import os
 import signal
 from pathlib import Path
@@ -365,6 +367,33 @@ def test_transforms_that_differ_in_depth_are_distinguished():
     for one, other in [(1.0, 2.0), (long, long + (long == 1500)), ([1, [2]], [1, [3]])]:
         assert fingerprint_of(Compose([Shift(one)])) != fingerprint_of(Compose([Shift(other)]))
         assert fingerprint_of(Compose([Shift(one)])) == fingerprint_of(Compose([Shift(one)]))
+
+
+class Scale(torch.nn.Module):
+    """Its representation shows neither the weight nor the factor."""
+
+    def __init__(self, weight=1.0, factor=1.0):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(weight), persistent=False)
+        self.factor = factor
+
+    def forward(self, data):
+        data.pos = data.pos * self.weight * self.factor
+        return data
+
+
+@pytest.mark.parametrize("wrap", [lambda scale: scale, lambda scale: scale.forward, functools.partial])
+def test_modules_are_identified_by_their_values(tmp_path, file, wrap):
+    pos = ClusterDataset(tmp_path, file)[0].pos
+    for arguments in ((1.0, 2.0), (1.0, 3.0), (4.0, 1.0), (1.0, 2.0)):
+        dataset = ClusterDataset(tmp_path, file, pre_transform=wrap(Scale(*arguments)))
+        torch.testing.assert_close(dataset[0].pos, pos * math.prod(arguments))
+    assert len(processed(tmp_path)) == 4  # one of the original positions
+
+
+def test_the_order_of_a_set_does_not_count():
+    assert list({0, 8}) != list({8, 0})
+    assert fingerprint_of({0, 8}) == fingerprint_of({8, 0}) != fingerprint_of({0, 9})
 
 
 def test_files_of_one_name_are_different_groups(tmp_path):

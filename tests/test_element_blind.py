@@ -66,6 +66,24 @@ def test_models_that_distinguish_elements(make, blind):
     assert model.training and all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
+class SinglePrecision(torch.nn.Module):
+    """Energies in single precision, whatever that of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.charge = torch.nn.Embedding(100, 1)
+
+    def forward(self, z, pos, batch):
+        of_atom = self.charge(z).squeeze(1) * pos.norm(dim=1)
+        return torch.zeros(int(batch[-1]) + 1).index_add(0, batch, of_atom)
+
+
+def test_a_model_for_single_precision_only_is_used():
+    z, pos, ptr = random_clusters((6, 6), 29, torch.Generator().manual_seed(0))
+    z[::2] = 79
+    assert Predictor(SinglePrecision())(z, pos, ptr).energy.isfinite().all()
+
+
 def test_offsets_of_elements_do_not_distinguish_arrangements():
     """Fitted energies per atom of each element do not depend on the arrangement of the elements."""
     model = DART()

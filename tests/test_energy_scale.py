@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models import NodeSchNet, load_model, save_model
+from pyg_clusters.models import DART, NodeSchNet, load_model, save_model
 from pyg_clusters.nn import EnergyScale, ShieldingScale
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 
@@ -134,6 +134,25 @@ def test_reference_energies_travel_with_the_weights_and_are_absent_without_them(
     plain.load_state_dict(EnergyScale().state_dict())
     assert plain.references is None
     assert plain(torch.zeros(1), torch.tensor([11])).dtype == torch.float32
+
+
+def test_weights_of_other_modules_leave_scale_and_domain_unchanged():
+    """As in transfer learning, with ``strict=False``."""
+    z, ptr = torch.tensor([11, 11, 31, 31]), torch.tensor([0, 2, 4])
+    for model, target in ((DART(), torch.tensor([-8820.6, -105652.2])), (NodeSchNet(), torch.arange(4.0))):
+        model.scale.fit(z, ptr, target.double())
+        model.domain.set_electronic_state(-1, False)
+        model.domain.add(z, ptr, torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.9]]).repeat(2, 1))
+        before = copy.deepcopy(model.state_dict())
+        others = {name: value for name, value in before.items() if not name.startswith(("scale.", "domain."))}
+        missing = model.load_state_dict(others, strict=False).missing_keys
+        assert set(missing) == set(before) - set(others)
+        assert before.keys() == model.state_dict().keys()
+        assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+        fresh = type(model)()
+        fresh.load_state_dict(others, strict=False)
+        with pytest.warns(UserWarning, match="not fitted"):
+            fresh.scale(torch.zeros(4), z)
 
 
 def test_totals_too_large_for_single_precision_are_fitted_in_double():

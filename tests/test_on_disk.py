@@ -96,6 +96,7 @@ def test_parts_and_loaders_of_pyg_work(on_disk, in_memory):
     for found, expected in zip(DataLoader(part, batch_size=2), DataLoader(same, batch_size=2), strict=True):
         assert_same(found, expected)
     assert torch.equal(on_disk[10:20].sizes, in_memory.sizes[10:20])
+    assert_same(on_disk.multi_get([-1])[0], in_memory[59])
 
 
 def test_transform_is_applied(store):

@@ -4,13 +4,16 @@ import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
 from helpers import atoms_of
+from torch_geometric.nn import GATv2Conv
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART
+from pyg_clusters.models import DART, LayeredModel, SmoothDART
+from pyg_clusters.structures import ModelCalculator
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.transforms import ShellGraph
 
 SIZES = (13, 1, 40, 2, 13, 40, 1, 7, 13)
 
@@ -140,11 +143,46 @@ def test_other_models(clusters, trained):
 
 def test_the_model_is_used_in_evaluation_mode(clusters):
     z, pos, ptr = clusters
-    model = torch.nn.Module()
     predict = Predictor(dart().train())
     assert not predict.model.training
     assert not predict(z, pos, ptr).energy.requires_grad
-    assert model.training
+
+
+def test_a_model_in_training_is_used_in_evaluation_mode(clusters):
+    """As between two epochs; the layers that are frozen in evaluation mode stay so."""
+    dropout = LayeredModel(GATv2Conv, num_layers=1, hidden_channels=8, conv_args={"dropout": 0.9}, embedding="element")
+    unfitted = SmoothDART(degree=1, hidden_channels=8)
+    for model in (dropout, unfitted):
+        predictor, calculator = Predictor(model), ModelCalculator(model)
+        cluster = atoms_of(*clusters)[0]
+        expected = predictor(*clusters).energy
+        forces = calculator.get_forces(cluster)
+        model.train()
+        frozen = next(module for module in model.modules() if not list(module.children())).eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        for _ in range(2):
+            assert predictor(*clusters).energy.equal(expected)
+            calculator.reset()
+            assert np.array_equal(calculator.get_forces(cluster), forces)
+        assert all(module.training is (module is not frozen) for module in model.modules())
+        assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+    assert len(predictor.atomic_energies([cluster])[0]) == len(cluster) and not unfitted.inputs.fitted
+
+
+class Charged(torch.nn.Module):
+    """Sum of the charges over the neighbours of an atom."""
+
+    def forward(self, z, pos, batch, *, edge_index, charges):
+        return torch.zeros_like(charges).index_add(0, edge_index[1], charges[edge_index[0]])
+
+
+def test_graphs_have_the_additional_values(clusters):
+    z, pos, ptr = clusters
+    charges = torch.arange(float(z.numel()))
+    values = Predictor(Charged(), transform=ShellGraph())(z, pos, ptr, extra={"charges": charges}).values
+    batch = ptr_to_batch(ptr)
+    sums = torch.zeros(ptr.numel() - 1).index_add(0, batch, charges)
+    torch.testing.assert_close(values, sums[batch] - charges)
 
 
 def test_inputs_stay_as_they_are(clusters):

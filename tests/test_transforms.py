@@ -3,10 +3,12 @@ import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import Batch, Data
 
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import one_cluster
 from pyg_clusters.models import LayeredModel
-from pyg_clusters.pairs import edge_shell_counts
+from pyg_clusters.pairs import edge_shell_counts, shell_counts
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
+from pyg_clusters.transforms import RadiusGraph, RunningCoordination, ShellGraph, TopologicalDescriptor
 
 TRANSFORMS = [TopologicalDescriptor(), ShellGraph(), RadiusGraph(6.0), ShellGraph([3.0, 5.0, 7.0])]
 
@@ -101,3 +103,31 @@ def test_distances_of_transforms_are_those_of_a_layered_model(clusters):
     model = LayeredModel("torch_geometric.nn.GCNConv", num_layers=1).eval()
     given = model(batch.z, batch.pos, batch.batch, edge_index=batch.edge_index, edge_weight=batch.edge_weight)
     torch.testing.assert_close(given, model(batch.z, batch.pos, batch.batch))
+
+
+def test_integer_positions_are_compared_with_the_radii_themselves():
+    trimer = Data(pos=torch.tensor([[0, 0, 0], [0, 0, 3], [0, 7, 0]]))
+    exact = Data(pos=trimer.pos.float())
+    for transform in (ShellGraph(), TopologicalDescriptor(), RadiusGraph(3.49), RunningCoordination([3.49, 6.3])):
+        found, expected = transform(trimer), transform(exact)
+        assert found.pos is trimer.pos
+        for key in set(expected.keys()) - {"pos"}:
+            assert found[key].equal(expected[key]) and found[key].dtype == expected[key].dtype, key
+    assert shell_counts(trimer.pos, torch.tensor([0, 3]), (3.49, 6.3)).tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 2]]
+
+
+@pytest.mark.parametrize("transform", [*TRANSFORMS, RunningCoordination()], ids=str)
+def test_a_graph_without_positions_does_not_end_an_iteration(transform):
+    with pytest.raises(InputError, match="no positions: set pos"):
+        list(map(transform, [Data(z=torch.tensor([31, 31]))]))
+    with pytest.raises(InputError, match="positions pos"):
+        one_cluster(None)
+
+
+def test_attributes_of_other_edges_are_removed(clusters):
+    shells, near = ShellGraph(), RadiusGraph(4.0)
+    cluster = T.Distance(norm=False)(shells(clusters[0]))
+    assert set(near(cluster).keys()) == {"z", "pos", "edge_index", "edge_weight"}
+    assert set(shells(near(cluster)).keys()) == {"z", "pos", "edge_index", "edge_type"}
+    both = RadiusGraph(4.0)(ShellGraph(cutoff=4.0)(clusters[0]))  # the same edges
+    assert both.edge_type.numel() == both.edge_weight.numel() > 0

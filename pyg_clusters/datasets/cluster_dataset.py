@@ -5,12 +5,14 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_clusters.datasets.label_arguments import MOST_BINDING, LabelArguments
@@ -30,7 +32,7 @@ from pyg_clusters.units import LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 5  # version of processed files; increase it whenever their content changes
 
-ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
+ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-fA-F]+")
 """Pattern of the address in the default ``repr`` of an object."""
 
 
@@ -335,12 +337,15 @@ def fingerprint_of(value: object) -> str:
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
         return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"
     if isinstance(value, list | tuple | set | frozenset):
-        return f"{type(value).__name__}({', '.join(map(fingerprint_of, value))})"
+        parts = list(map(fingerprint_of, value))  # the order of a set differs between processes
+        return f"{type(value).__name__}({', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {fingerprint_of(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str | int | float | bool | None | type):
         return repr(value)
-    if isinstance(value, nn.Module):
-        return f"{value!r} {fingerprint_of(value.state_dict())}"
+    if isinstance(value, MethodType):
+        return f"{value.__func__.__qualname__} {fingerprint_of(value.__self__)}"
+    if isinstance(value, partial):
+        return f"partial {fingerprint_of([value.func, value.args, value.keywords])}"
     content = getattr(value, "__dict__", None)
     return f"{value!r} {fingerprint_of(content)}" if content else repr(value)

@@ -307,7 +307,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
             for key, name in self.keep_atoms.items():
                 values = self._atoms(f"atom_properties/{key}", frames)
                 data[name] = values.double() if key in self._index.double else values.float()
-        data.idx = torch.from_numpy(frames)
+        data.idx = torch.from_numpy(frames) % self.len()  # negative indices count from the end
         data.cluster_size = sizes
         data.group = self._index.group[frames].long()
         for key, values in self._index.kept.items():

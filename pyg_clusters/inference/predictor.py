@@ -24,6 +24,7 @@ from pyg_clusters.models.contract import (
     HasSpread,
     check_extra_arguments,
     element_problem,
+    evaluation_mode,
     extra_arguments,
 )
 from pyg_clusters.models.training_domain import domain_of, state_of_training
@@ -225,7 +226,8 @@ class Predictor:
             z = torch.from_numpy(cluster.numbers).long().to(self.device)
             positions = join_atoms(cluster, fragments).positions
             pos = torch.from_numpy(positions - positions.mean(axis=0)).to(self.device, self.dtype)
-            results.append(self.model.atomic_energies(z, pos, torch.zeros_like(z)).double().cpu().numpy())
+            with evaluation_mode(self.model):
+                results.append(self.model.atomic_energies(z, pos, torch.zeros_like(z)).double().cpu().numpy())
         return results
 
     def _of_frames(self, frames: Frames) -> Prediction:
@@ -297,26 +299,28 @@ class Predictor:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _values_on_device(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
-        extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
+        extra = {name: value.to(self.device) for name, value in zip(names, values, strict=True)}
         return self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra).to("cpu", self.value_dtype)
 
     def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
-        num_frames, size = z.shape
-        batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
-        return self._call(z.flatten(), pos.flatten(0, 1), batch, **extra)
+        batch = torch.arange(z.size(0), device=z.device).repeat_interleave(z.size(1))
+        flat = {name: value.flatten(0, 1) for name, value in extra.items()}
+        return self._call(z.flatten(), pos.flatten(0, 1), batch, **flat)
 
-    def _values_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
+    def _values_by_graphs(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         assert self.transform is not None
-        graphs = [self.transform(Data(z=numbers, pos=positions)) for numbers, positions in zip(z, pos, strict=True)]
-        batch = Batch.from_data_list(graphs)
+        values = {"z": z, "pos": pos, **extra}
+        graphs = [Data(**dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)]
+        batch = Batch.from_data_list(list(map(self.transform, graphs)))
         extra = {name: batch[name] for name in extra_arguments(self.model) if name in batch}
         check_extra_arguments(self.model, extra, f"{self.transform} does not make it")
         return self._call(batch.z, batch.pos, batch.batch, **extra)
 
     def _call(self, *arguments: Tensor, **extra: Tensor) -> Tensor:
-        if isinstance(self.model, HasSpread):
-            return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
-        return self.model(*arguments, **extra)
+        with evaluation_mode(self.model):
+            if isinstance(self.model, HasSpread):
+                return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
+            return self.model(*arguments, **extra)
 
 
 def _columns(prediction: Prediction) -> Tensor:

@@ -2,7 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -114,6 +115,19 @@ def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str
         raise InputError(f"{type(model).__name__} requires {', '.join(missing)}: {remedy}")
 
 
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model that is in training mode, as between two epochs, in evaluation mode; its mode is restored."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 UNCHANGED: float = 1e-6  # smaller changes of the output, relative to the change by other positions, are ignored
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
@@ -155,7 +169,7 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
 
     The model is evaluated on a cluster of eight atoms at two sets of positions. A model whose output does not depend
     on the positions either (its last layer may be initialised to zero) is not considered blind. A model that requires
-    further arguments cannot be tested and is not considered blind either.
+    further arguments or single precision cannot be tested and is not considered blind either.
     """
     if any(extra_arguments(model).values()):
         return False
@@ -171,7 +185,7 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
             value, other_value = copied(z, pos, batch), copied(z, other_pos, batch)
             # Several arrangements, as one of them may be equivalent by symmetry.
             exchanged = max(_max_difference(value, copied(z.roll(steps), pos, batch)) for steps in range(1, 8))
-        except (InputError, ValueError, IndexError):  # reported by another check
+        except (ValueError, IndexError, RuntimeError):  # reported by another check, or not a model in double precision
             continue
         if exchanged <= UNCHANGED * _max_difference(value, other_value):
             return _max_difference(value, other_value) > 0

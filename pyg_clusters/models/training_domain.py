@@ -204,8 +204,9 @@ class TrainingDomain(nn.Module):
         return GeometryRange(shortest, coordination, farthest, closest)
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        for name in ("fractions", "geometry", "closest", "state"):  # missing in state dicts of earlier versions
-            state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
+        if f"{prefix}elements" in state_dict:  # a state dict of other modules leaves the domain unchanged
+            for name in ("fractions", "geometry", "closest", "state"):  # missing in state dicts of earlier versions
+                state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def widen(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):

@@ -58,7 +58,7 @@ class OutputScale(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args):
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.is_fitted = True
+        self.is_fitted |= f"{prefix}scale" in state_dict
 
 
 class EnergyScale(OutputScale):
@@ -166,8 +166,9 @@ class EnergyScale(OutputScale):
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args):
-        there = state_dict.get(f"{prefix}references")
-        self.references = None if there is None else torch.empty_like(there, device=self.offset.device)
+        if f"{prefix}scale" in state_dict:  # a state dict of other modules leaves the reference energies unchanged
+            there = state_dict.get(f"{prefix}references")
+            self.references = None if there is None else torch.empty_like(there, device=self.offset.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __repr__(self) -> str:

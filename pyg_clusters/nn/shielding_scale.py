@@ -282,7 +282,8 @@ class ShieldingScale(OutputScale):
         return self.mean + self.offset[z]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args):
-        self.offset = self.mean.new_empty(MAX_ATOMIC_NUMBER + 1) if f"{prefix}offset" in state_dict else None
+        if f"{prefix}scale" in state_dict:  # a state dict of other modules leaves the offsets unchanged
+            self.offset = self.mean.new_empty(MAX_ATOMIC_NUMBER + 1) if f"{prefix}offset" in state_dict else None
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

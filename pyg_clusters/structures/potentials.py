@@ -20,7 +20,7 @@ from pyg_clusters.frames.atoms import join_atoms
 from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
 from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum_over_clusters
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem
+from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem, evaluation_mode
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of, state_of_training
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import usable_positions
@@ -230,10 +230,11 @@ class ModelCalculator(Calculator):
         centred = torch.from_numpy(positions - positions.mean(axis=0))
         pos = centred.to(weight.device, weight.dtype)
         batch = torch.zeros_like(z)
-        energy, forces = energy_and_forces(self.model, z, pos, batch)
+        with evaluation_mode(self.model):
+            energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
         self._check_geometry(Atoms(cluster.numbers, positions))
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(self.model):
             if isinstance(self.model, HasSpread):
                 self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
             if "energies" in properties and isinstance(self.model, HasAtomicEnergies):

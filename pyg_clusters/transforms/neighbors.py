@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.pairs import MAX_PAIRS_AT_ONCE, radius_pairs, shell_counts, shell_pairs
 from pyg_clusters.positions import check_positions
@@ -17,18 +18,32 @@ SODIUM_RADII: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(3
 STEP_WIDTHS: float = 9.0  # beyond this many standard deviations a Gaussian step is 0 or 1 to double precision
 
 
-def checked_ptr(data: Data) -> Tensor:
-    """Check the positions of a graph or batch and return the offsets of its clusters.
+def checked_clusters(data: Data) -> tuple[Tensor, Tensor]:
+    """Checked positions of a graph or batch ``[num_atoms, 3]`` in Å (floating-point), and offsets of its clusters.
 
     Raises:
-        InputError: If a position is not finite, or two atoms of a cluster coincide.
+        InputError: If there are no positions, one is not finite, or two atoms of a cluster coincide.
     """
-    ptr = data.get("ptr")
+    pos, ptr = data.pos, data.get("ptr")
+    if pos is None:
+        raise InputError("the graph has no positions: set pos [num_atoms, 3] in Å")
+    pos = pos if pos.is_floating_point() else pos.to(torch.get_default_dtype())
     if ptr is None:
         batch = data.get("batch")
-        ptr = batch_to_ptr(one_cluster(data.pos) if batch is None else batch)
-    check_positions(data.pos, ptr)
-    return ptr
+        ptr = batch_to_ptr(one_cluster(pos) if batch is None else batch)
+    check_positions(pos, ptr)
+    return pos, ptr
+
+
+def set_edges(data: Data, edge_index: Tensor, **attributes: Tensor):
+    """Set the edges of a graph and their attributes; those of other edges, whose names start with ``edge_``, are
+    removed.
+    """
+    if data.edge_index is not None and not data.edge_index.equal(edge_index):
+        for name in data.keys():
+            if name.startswith("edge_"):
+                del data[name]
+    data.update({"edge_index": edge_index, **attributes})
 
 
 class ShellGraph(BaseTransform):
@@ -57,7 +72,8 @@ class ShellGraph(BaseTransform):
         self.cutoff = None if cutoff is None else check_radii([cutoff])[0]
 
     def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_type = shell_pairs(data.pos, checked_ptr(data), self.radii, self.cutoff)
+        edge_index, edge_type = shell_pairs(*checked_clusters(data), self.radii, self.cutoff)
+        set_edges(data, edge_index, edge_type=edge_type)
         return data
 
     def __repr__(self) -> str:
@@ -91,7 +107,8 @@ class RadiusGraph(BaseTransform):
         (self.cutoff,) = check_radii([cutoff])
 
     def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_weight = radius_pairs(data.pos, checked_ptr(data), self.cutoff)
+        edge_index, edge_weight = radius_pairs(*checked_clusters(data), self.cutoff)
+        set_edges(data, edge_index, edge_weight=edge_weight)
         return data
 
     def __repr__(self) -> str:
@@ -118,7 +135,8 @@ class TopologicalDescriptor(BaseTransform):
         self.radii = check_radii(radii)
 
     def forward(self, data: Data) -> Data:
-        data.x = shell_counts(data.pos, checked_ptr(data), self.radii).to(data.pos.dtype)
+        pos, ptr = checked_clusters(data)
+        data.x = shell_counts(pos, ptr, self.radii).to(pos.dtype)
         return data
 
     def __repr__(self) -> str:
@@ -153,7 +171,7 @@ class RunningCoordination(BaseTransform):
         self.width = float(width)
 
     def forward(self, data: Data) -> Data:
-        data.running_coordination = running_coordination(data.pos, checked_ptr(data), self.radii, self.width)
+        data.running_coordination = running_coordination(*checked_clusters(data), self.radii, self.width)
         return data
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.geometry import check_radii, whole_clusters
 from pyg_clusters.pairs import radius_pairs
-from pyg_clusters.transforms.neighbors import checked_ptr
+from pyg_clusters.transforms.neighbors import checked_clusters
 
 if TYPE_CHECKING:
     from torchani.aev import AEVComputer
@@ -109,7 +109,7 @@ class SymmetryFunctions(BaseTransform):
         return num_elements * self.num_radial_shifts + num_pairs * self.num_angular_shifts * self.num_angles
 
     def forward(self, data: Data) -> Data:
-        data.symmetry_functions = self.compute(data.z, data.pos, checked_ptr(data))
+        data.symmetry_functions = self.compute(data.z, *checked_clusters(data))
         return data
 
     def compute(self, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
