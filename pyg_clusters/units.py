@@ -14,6 +14,7 @@ ENERGY_UNITS: Mapping[str, float] = {
     "eV": units.eV,
     "meV": units.eV / 1000,
     **dict.fromkeys(("Hartree", "Ha"), units.Hartree),
+    "mHa": units.Hartree / 1000,
     **dict.fromkeys(("Rydberg", "Ry"), units.Rydberg),
     "kcal/mol": units.kcal / units.mol,
     "kJ/mol": units.kJ / units.mol,

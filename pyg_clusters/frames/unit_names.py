@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES
 
-BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
-"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
+BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z]{2})(?=[A-Z])")
+"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``; a
+single letter before a capital may be a prefix, as in ``E_mRy``."""
 
 PER_ATOM: re.Pattern[str] = re.compile(
     "|".join(
@@ -25,12 +26,19 @@ PER_ATOM: re.Pattern[str] = re.compile(
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
+    **dict.fromkeys(("meh", "mhartree", "mhartrees", "millihartree"), "mHa"),
     **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
     **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
     **dict.fromkeys(("ryd", "rydbergs"), "Rydberg"),
 }
 """Names of units by their spellings in files, in lower case."""
+
+UNSUPPORTED: re.Pattern[str] = re.compile(
+    r"[uµ](?:ha|eh|hartree)|mryd?|kev|cm(?:\^?\(?-1\)?|⁻¹)|wave_?numbers?|kelvins?|[azfk]?joules?|[azf]j|ergs?",
+    re.IGNORECASE,
+)
+"""Matches units of energy that cannot be converted."""
 
 PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
 """Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
@@ -48,11 +56,11 @@ GRADIENT: re.Pattern[str] = re.compile(r"(?<!neg_)(?<!negative_)(?<!minus_)grad|
 
 
 def unit_in_name(name: str) -> str | None:
-    """Unit at the end of the name of an energy, if any.
+    """Unit at the end of the name of an energy, if any, in its own spelling if it is :data:`UNSUPPORTED`.
 
     Example:
-        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
-        ['Ha', 'Hartree', None, None]
+        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy", "E_mHa", "E_cm-1")]
+        ['Ha', 'Hartree', None, None, 'mHa', 'cm-1']
     """
     return _name_and_unit(name)[1]
 
@@ -72,7 +80,8 @@ def _name_and_unit(name: str) -> tuple[str, str | None]:
     name = PER_MOL.sub("/mol", name)
     for match in BEFORE_UNIT.finditer(name):
         end = name[match.end() :].strip(PUNCTUATION)
-        if end != "Au" and end.lower() != "atomic" and (unit := known_unit(end)):  # E_Au is that of gold
+        unit = known_unit(end) or (end if UNSUPPORTED.fullmatch(end) else None)
+        if unit and end != "Au" and end.lower() != "atomic":  # E_Au is that of gold
             return name[: match.start()], unit
     return name, None
 
