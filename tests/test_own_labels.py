@@ -532,7 +532,7 @@ def _text(folder, frames):
 
 
 def test_several_that_start_at_once_process_once(tmp_path, monkeypatch):
-    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0 - number) for number in range(200)])
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0 - number / 200) for number in range(200)])
     processed = []
     process = ClusterDataset.process
     monkeypatch.setattr(ClusterDataset, "process", lambda self: (processed.append(1), process(self)))
@@ -787,6 +787,20 @@ def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
         refused(lambda: OnDiskClusters(tmp_path / "a.h5", target), "a.h5: ", reason)
     write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
     assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]
+
+
+def test_energies_that_separate_the_atoms_give_a_warning(tmp_path):
+    """The opposite sign would make the least stable cluster the lowest."""
+    for name, sign in (("bound", -1), ("separating", 1)):
+        write_extxyz(tmp_path / f"{name}.xyz", [cluster(atomization_energy=sign * value) for value in (2.0, 2.5)])
+    assert energies(ClusterDataset(tmp_path, tmp_path / "bound.xyz", "atomization_energy")) == [-2.0, -2.5]
+    with pytest.warns(UserWarning, match=r"separating.xyz: 'atomization_energy' is positive .* give its negative"):
+        ClusterDataset(tmp_path, tmp_path / "separating.xyz", "atomization_energy", references="fit")
+    write_store(
+        tmp_path / "s.h5", Frames.open(tmp_path / "separating.xyz", properties=["atomization_energy"]), compressed=False
+    )
+    with pytest.warns(UserWarning, match="s.h5: 'atomization_energy' is positive"):
+        OnDiskClusters(tmp_path / "s.h5", "atomization_energy")
 
 
 @pytest.mark.parametrize("key", ["energy_unit", "units", "unit"])

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_NAMES
 
 BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z]{2})(?=[A-Z])")
@@ -54,6 +56,9 @@ INVERSE: re.Pattern[str] = re.compile(r"\^?\(?-1\)?|⁻¹")  # matches the expon
 GRADIENT: re.Pattern[str] = re.compile(r"(?<!neg_)(?<!negative_)(?<!minus_)grad|(?<![a-z])d_?e_?d_?[xr]", re.IGNORECASE)
 """Matches names of gradients, whose sign is opposite to that of forces."""
 
+OF_SEPARATION: re.Pattern[str] = re.compile(r"binding|cohesive|cohesion|atomi[sz]ation", re.IGNORECASE)
+"""Matches names of energies relative to separated atoms, which some authors give with the opposite sign."""
+
 
 def unit_in_name(name: str) -> str | None:
     """Unit at the end of the name of an energy, if any, in its own spelling if it is :data:`UNSUPPORTED`.
@@ -73,6 +78,22 @@ def is_per_atom(name: str) -> bool:
         [True, True, True, False]
     """
     return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
+
+
+def sign_problem(name: str, energies: np.ndarray) -> str | None:
+    """Warning about energies relative to separated atoms by their name that are all positive.
+
+    Example:
+        >>> print(sign_problem("binding_energy", np.array([2.5, 2.6])))
+        'binding_energy' is positive for all clusters, like the energy that separates their atoms: give its negative, \
+which is lowest for the most stable cluster
+    """
+    if not OF_SEPARATION.search(name) or not (energies > 0).all():
+        return None
+    return (
+        f"{name!r} is positive for all clusters, like the energy that separates their atoms: give its negative, which "
+        "is lowest for the most stable cluster"
+    )
 
 
 def _name_and_unit(name: str) -> tuple[str, str | None]:
