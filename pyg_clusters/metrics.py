@@ -6,7 +6,7 @@ where they decide which isomer is selected for a DFT calculation. Shieldings are
 which determines the spectrum, does not depend on the assignment to atoms.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +34,9 @@ PER_ATOM: str = (
 
 ONE_ZERO: float = 10.0
 """Difference in eV per atom between energies of a composition that only overlapping atoms could explain."""
+
+EMPTY_RANGE: float = 0.5  # smallest distance in eV per atom between groups of energies with different zeros or units
+MIN_ATOMS_BOUND: int = 4  # smallest size that is checked for such groups; bound and separated dimers are two groups
 
 MIN_ATOMS_FOR_SIGN: int = 10
 """Minimum number of atoms needed to judge the sign of labels."""
@@ -91,34 +94,47 @@ def metrics_by_size(
     return _rows(*_checked(predicted, target, sizes), kinds)
 
 
-def mixed_zeros(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | None:
+def mixed_zeros(
+    energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike, names: Sequence[str] | None = None
+) -> str | None:
     """Warning about energies that differ within a size or composition by more than clusters can.
+
+    They differ by :data:`ONE_ZERO`, or form two groups far apart, as energies in eV and hartree or of both signs do.
 
     Args:
         energy: Energies in eV, ``[num_graphs]``.
         sizes: Number of atoms of each cluster, ``[num_graphs]``.
-        kinds: Size or composition of each cluster, ``[num_graphs]``.
+        kinds: Size or composition of each cluster, ``[num_graphs]``, or its index among ``names``.
+        names: Names of the compositions.
 
     Example:
-        >>> mixed_zeros([-26.0, -52026.0, -25.9], [13, 13, 13], [13, 13, 13]).partition(":")[0]
-        'energies of 13 atoms differ by up to 4000 eV per atom'
+        >>> mixed_zeros([-26.0, -0.955, -25.9], [13, 13, 13], [13, 13, 13]).partition(":")[0]
+        'energies of 13 atoms differ by up to 1.927 eV per atom'
         >>> mixed_zeros([-26.0, -52026.1], [13, 14], [13, 14])
     """
-    kinds = np.asarray(kinds)
-    if not len(kinds):
-        return None
-    order = np.argsort(kinds, kind="stable")
+    per_atom, kinds = np.asarray(energy) / np.asarray(sizes), np.asarray(kinds)
+    order = np.lexsort((per_atom, kinds))
     known, start = np.unique(kinds[order], return_index=True)
-    per_atom = (np.asarray(energy) / np.asarray(sizes))[order]
-    spreads = np.maximum.reduceat(per_atom, start) - np.minimum.reduceat(per_atom, start)
-    widest = int(spreads.argmax())
-    if not spreads[widest] >= ONE_ZERO:
+    found: dict[Any, float] = {}
+    for kind, rows in zip(known.tolist(), np.split(order, start[1:]), strict=False):
+        values, bound = per_atom[rows], len(rows) and np.asarray(sizes)[rows[0]] >= MIN_ATOMS_BOUND
+        if len(rows) and (np.ptp(values) >= ONE_ZERO or (bound and _are_in_two_groups(values))):
+            found[kind] = float(np.ptp(values))
+    if not found:
         return None
-    kind, spread = known.tolist()[widest], spreads[widest]
+    kind = max(found, key=found.__getitem__)
     return (
-        f"energies of {kind_label(kind)} differ by up to {spread:.4g} eV per atom: frames have different zeros "
-        "or units; give labels of one level of theory"
+        f"energies of {kind_label(kind if names is None else names[kind])} differ by up to {found[kind]:.4g} eV per "
+        "atom: frames probably have different zeros or units; give labels of one level of theory"
     )
+
+
+def _are_in_two_groups(values: np.ndarray) -> bool:
+    """Whether ascending energies per atom of a composition are in two narrow groups far apart."""
+    below = int(np.diff(values, append=values[-1]).argmax())
+    low, high = values[: below + 1], values[below + 1 :]
+    narrow = len(high) and high[0] - low[-1] > max(EMPTY_RANGE, 2 * np.ptp(low), 2 * np.ptp(high))
+    return bool(narrow and high[0] - low[-1] > np.abs(values).max() / 2)
 
 
 def look_per_atom(energy: ArrayLike, sizes: ArrayLike) -> bool:

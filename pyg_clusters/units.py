@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from ase import units
 
 from pyg_clusters.errors import InputError
@@ -18,6 +19,7 @@ ENERGY_UNITS: Mapping[str, float] = {
     "eV": units.eV,
     "meV": units.eV / 1000,
     **dict.fromkeys(("Hartree", "Ha"), units.Hartree),
+    "mHa": units.Hartree / 1000,
     **dict.fromkeys(("Rydberg", "Ry"), units.Rydberg),
     "kcal/mol": units.kcal / units.mol,
     "kJ/mol": units.kJ / units.mol,
@@ -80,8 +82,9 @@ SHIFT_NAME: re.Pattern[str] = re.compile(r"shift|(?<![a-z])delta(?![a-z])", re.I
 SODIUM_ION_PPM: float = 622.7
 """Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: core electrons only."""
 
-BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z])(?=[A-Z])")
-"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``."""
+BEFORE_UNIT: re.Pattern[str] = re.compile(r"[_ .(\[/-]|(?<=[a-z]{2})(?=[A-Z])")
+"""Matches what may precede the unit at the end of a name, such as ``energy_Ha``, ``E(kcal/mol)`` or ``energyHa``; a
+single letter before a capital may be a prefix, as in ``E_mRy``."""
 
 PER_ATOM: re.Pattern[str] = re.compile(
     "|".join(
@@ -99,6 +102,7 @@ PER_ATOM: re.Pattern[str] = re.compile(
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
+    **dict.fromkeys(("meh", "mhartree", "mhartrees", "millihartree"), "mHa"),
     **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
     **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
@@ -106,8 +110,14 @@ SPELLINGS: Mapping[str, str] = {
 }
 """Names of units by their spellings in files, in lower case."""
 
-ATOMIC: frozenset[str] = frozenset({"Ha", "Hartree", "Ry", "Rydberg"})
+ATOMIC: frozenset[str] = frozenset({"Ha", "Hartree", "mHa", "Ry", "Rydberg"})
 """Units of energy whose forces are per bohr."""
+
+UNSUPPORTED: re.Pattern[str] = re.compile(
+    r"[uµ](?:ha|eh|hartree)|mryd?|kev|cm(?:\^?\(?-1\)?|⁻¹)|wave_?numbers?|kelvins?|[azfk]?joules?|[azf]j|ergs?",
+    re.IGNORECASE,
+)
+"""Matches units of energy that cannot be converted."""
 
 PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
 """Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
@@ -123,13 +133,16 @@ INVERSE: re.Pattern[str] = re.compile(r"\^?\(?-1\)?|⁻¹")  # matches the expon
 GRADIENT: re.Pattern[str] = re.compile(r"(?<!neg_)(?<!negative_)(?<!minus_)grad|(?<![a-z])d_?e_?d_?[xr]", re.IGNORECASE)
 """Matches names of gradients, whose sign is opposite to that of forces."""
 
+OF_SEPARATION: re.Pattern[str] = re.compile(r"binding|cohesive|cohesion|atomi[sz]ation", re.IGNORECASE)
+"""Matches names of energies relative to separated atoms, which some authors give with the opposite sign."""
+
 
 def unit_in_name(name: str) -> str | None:
-    """Unit at the end of the name of an energy, if any.
+    """Unit at the end of the name of an energy, if any, in its own spelling if it is :data:`UNSUPPORTED`.
 
     Example:
-        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy")]
-        ['Ha', 'Hartree', None, None]
+        >>> [unit_in_name(name) for name in ("total_energy_Ha", "e_au", "E_Au", "energy", "E_mHa", "E_cm-1")]
+        ['Ha', 'Hartree', None, None, 'mHa', 'cm-1']
     """
     return _name_and_unit(name)[1]
 
@@ -144,12 +157,29 @@ def is_per_atom(name: str) -> bool:
     return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
 
 
+def sign_problem(name: str, energies: np.ndarray) -> str | None:
+    """Warning about energies relative to separated atoms by their name that are all positive.
+
+    Example:
+        >>> print(sign_problem("binding_energy", np.array([2.5, 2.6])))
+        'binding_energy' is positive for all clusters, like the energy that separates their atoms: give its negative, \
+which is lowest for the most stable cluster
+    """
+    if not OF_SEPARATION.search(name) or not (energies > 0).all():
+        return None
+    return (
+        f"{name!r} is positive for all clusters, like the energy that separates their atoms: give its negative, which "
+        "is lowest for the most stable cluster"
+    )
+
+
 def _name_and_unit(name: str) -> tuple[str, str | None]:
     """Name of an energy without the unit at its end, and this unit."""
     name = PER_MOL.sub("/mol", name)
     for match in BEFORE_UNIT.finditer(name):
         end = name[match.end() :].strip(PUNCTUATION)
-        if end != "Au" and end.lower() != "atomic" and (unit := known_unit(end)):  # E_Au is that of gold
+        unit = known_unit(end) or (end if UNSUPPORTED.fullmatch(end) else None)
+        if unit and end != "Au" and end.lower() != "atomic":  # E_Au is that of gold
             return name[: match.start()], unit
     return name, None
 
@@ -205,4 +235,6 @@ def force_unit_in_name(name: str) -> ForceUnit | None:
         if (end := name[match.end() :]) != "Au" and (unit := force_unit(end)):
             return unit
     energy = unit_in_name(name)
-    return None if energy is None else ForceUnit(energy, LENGTH_NAMES["bohr"] if energy in ATOMIC else 1.0)
+    if energy is None or energy not in ENERGY_UNITS:
+        return None
+    return ForceUnit(energy, LENGTH_NAMES["bohr"] if energy in ATOMIC else 1.0)

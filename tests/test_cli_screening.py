@@ -294,6 +294,16 @@ def test_compare_dft_with_one_file(screened, tmp_path, capsys):
     assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)
 
 
+@pytest.mark.filterwarnings("always:energies of Ga31 differ")
+def test_compare_dft_warns_of_results_in_two_units(screened, tmp_path, capsys):
+    folder, candidates = screened
+    results = [Atoms(a.numbers, a.positions, info={"e": -2.4 * len(a)}) for a in candidates]
+    results[1].info["e"] /= 27.2114  # a hartree in eV
+    write_extxyz(tmp_path / "all.extxyz", results)
+    assert main(["compare-dft", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
+    assert "energies of Ga31 differ by up to 2.312 eV per atom" in capsys.readouterr().err
+
+
 def test_compare_dft_without_the_first_structure(screened, tmp_path, capsys):
     folder, candidates = screened
     for name, result in (("end", 2), ("0003_Ga31", 0), ("0005_Ga31", 2)):

@@ -17,6 +17,7 @@ from pyg_clusters.evaluation.comparison import Compared, energy_context
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
+from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LastLayerPosterior, LayeredModel, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.models.fast_dart import TabulatedDART
@@ -151,6 +152,31 @@ def test_energies_of_two_zeros_give_a_warning(tmp_path):
     write_store(tmp_path / "both.h5", both, compressed=False)
     with pytest.warns(UserWarning, match=r"both.h5: energies of Ga13 differ by up to 5.2e\+04 eV per atom"):
         OnDiskClusters(tmp_path / "both.h5")
+
+
+@pytest.mark.parametrize("factor", [1 / 27.2114, 1 / 13, 23.06, -1.0], ids=["hartree", "per atom", "kcal/mol", "sign"])
+@pytest.mark.parametrize("references", [None, "fit"])
+def test_energies_in_two_units_give_a_warning(tmp_path, factor, references):
+    for name, unit in (("a", 1.0), ("b", factor)):
+        frames = [Icosahedron("Ga", 2, latticeconstant=4.0) for _ in range(3)]
+        for number, frame in enumerate(frames):
+            frame.info["energy"] = (-30.0 + number) * unit
+        write_extxyz(tmp_path / f"{name}.extxyz", frames)
+    files = [tmp_path / "a.extxyz", tmp_path / "b.extxyz"]
+    ClusterDataset(tmp_path, files[1], references=references)
+    with pytest.warns(UserWarning, match="energies of Ga13 differ by up to .* have different zeros or units"):
+        ClusterDataset(tmp_path, files, references=references)
+    write_store(tmp_path / "both.h5", Frames.open(files, properties=["energy"]), compressed=False)
+    with pytest.warns(UserWarning, match="both.h5: energies of Ga13 differ"):
+        OnDiskClusters(tmp_path / "both.h5", references=references)
+
+
+def test_energies_of_one_zero_give_no_warning():
+    """Minima and hot frames, relative energies, and a bound and a separated dimer."""
+    sizes = np.full(4, 13)
+    for energies in ([-30.0, -29.9, -19.0, -16.0], [0.0, 1.0, 5.0, 6.0], [2.0, 30.0, 60.0, 95.0]):
+        assert mixed_zeros(energies, sizes, sizes) is None
+    assert mixed_zeros([-2.0, -0.01], [2, 2], [2, 2]) is None
 
 
 def test_references_of_another_unit_are_refused(tmp_path):

@@ -532,7 +532,7 @@ def _text(folder, frames):
 
 
 def test_several_that_start_at_once_process_once(tmp_path, monkeypatch):
-    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0 - number) for number in range(200)])
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0 - number / 200) for number in range(200)])
     processed = []
     process = ClusterDataset.process
     monkeypatch.setattr(ClusterDataset, "process", lambda self: (processed.append(1), process(self)))
@@ -599,6 +599,7 @@ STATED_UNITS = {
     "totalEnergyHa=-1.0": ("totalEnergyHa", "Ha"),
     "energy_kcal_per_mol=-1.0": ("energy_kcal_per_mol", "kcal/mol"),
     "energy=-1.0 energy_unit=Ryd": ("energy", "Rydberg"),
+    "total_energy_mEh=-1.0": ("total_energy_mEh", "mHa"),
     "total_energy_Eh=-1.0": ("total_energy_Eh", "Hartree"),
     "free.energy.kcal=-1.0": ("free.energy.kcal", "kcal/mol"),
 }
@@ -610,7 +611,7 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     call = lambda **kwargs: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs)  # noqa: E731
     refused(call, "a.xyz, frame 0: states ", f"energy_unit={unit!r}")
-    energy = {"Ha": -27.211386, "kc": -0.0433641, "kJ": -0.0103643, "Ry": -13.605693}[unit[:2]]
+    energy = {"Ha": -27.211386, "mH": -0.027211386, "kc": -0.0433641, "kJ": -0.0103643, "Ry": -13.605693}[unit[:2]]
     assert energies(call(energy_unit=unit)) == pytest.approx([energy], rel=1e-5)
     recipe = tmp_path / "recipe.yaml"
     assert main(["new-recipe", str(tmp_path / "a.xyz"), "--target", target, "--out", str(recipe)]) == 0
@@ -772,18 +773,36 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
         "energy=-1.0 eV per atom, a=1",
         "energy=-1.0 unit=eV/atom",
         "energy=-1.0 energy_unit=foe",
+        "energy=-1.0 cm-1",
+        "energy=-1.0 K",
+        "E_mRy=-1.0",
     ],
 )
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     target = comment.partition("=")[0]
-    reason = "unknown unit of energies, 'energy_unit=foe'" if "foe" in comment else "is an energy per atom"
+    unknown = next((word for word in ("energy_unit=foe", "cm-1", "K", "E_mRy") if word in comment), None)
+    reason = f"unknown unit of energies, {unknown!r}" if unknown else "is an energy per atom"
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
-    if "atom" in target:
+    if "atom" in target or unknown == target:
         write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=[target]))
         refused(lambda: OnDiskClusters(tmp_path / "a.h5", target), "a.h5: ", reason)
     write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
     assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]
+
+
+def test_energies_that_separate_the_atoms_give_a_warning(tmp_path):
+    """The opposite sign would make the least stable cluster the lowest."""
+    for name, sign in (("bound", -1), ("separating", 1)):
+        write_extxyz(tmp_path / f"{name}.xyz", [cluster(atomization_energy=sign * value) for value in (2.0, 2.5)])
+    assert energies(ClusterDataset(tmp_path, tmp_path / "bound.xyz", "atomization_energy")) == [-2.0, -2.5]
+    with pytest.warns(UserWarning, match=r"separating.xyz: 'atomization_energy' is positive .* give its negative"):
+        ClusterDataset(tmp_path, tmp_path / "separating.xyz", "atomization_energy", references="fit")
+    write_store(
+        tmp_path / "s.h5", Frames.open(tmp_path / "separating.xyz", properties=["atomization_energy"]), compressed=False
+    )
+    with pytest.warns(UserWarning, match="s.h5: 'atomization_energy' is positive"):
+        OnDiskClusters(tmp_path / "s.h5", "atomization_energy")
 
 
 @pytest.mark.parametrize("key", ["energy_unit", "units", "unit"])
@@ -795,6 +814,8 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     write_extxyz(tmp_path / "a.extxyz", [cluster(energy=-1.0, **{key: "eV"})])
     assert energies(call("c")) == [-1.0]
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
+    (tmp_path / "a.xyz").write_text("2\nT=300.0 kelvin energy=-1.0 K=5\nGa 0 0 0\nGa 0 0 2.8\n")
+    assert energies(ClusterDataset(tmp_path / "e", tmp_path / "a.xyz")) == [-1.0]
 
 
 @pytest.mark.filterwarnings("ignore:1 frame is left out")

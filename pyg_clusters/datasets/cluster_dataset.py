@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_arguments import MOST_BINDING, LabelArguments
+from pyg_clusters.datasets.label_arguments import LabelArguments
 from pyg_clusters.datasets.label_reading import report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
@@ -25,7 +25,7 @@ from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unro
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.geometry import sizes_to_ptr
-from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision
+from pyg_clusters.nn.output_scale import fit_references, in_needed_precision
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
@@ -260,12 +260,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         if references:
             target = self.relative_to(references, target, z, ptr)
             self.check_energies(target, sizes, references)
-        elif not self.per_atom and (apart := farthest_from_fit(z, ptr, target)) > MOST_BINDING:
-            warnings.warn(
-                f"targets differ by up to {apart:.6g} eV per atom from others with the same elements: energies of "
-                "different frames have different zeros or units",
-                stacklevel=2,
-            )
+        if not self.per_atom and (problem := self.zero_problem(z, ptr, target)):
+            warnings.warn(problem, stacklevel=2)
         groups = np.concatenate([self._groups_of(block) for block in blocks])
         number_of_name = {name: number for number, name in enumerate(dict.fromkeys(groups.tolist()))}
         per_cluster = {

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
+from pyg_clusters.composition import composition_names
 from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError, check_choice
-from pyg_clusters.nn.output_scale import shift_of_references
+from pyg_clusters.metrics import mixed_zeros
+from pyg_clusters.nn.output_scale import farthest_from_fit, shift_of_references
 from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -136,6 +138,16 @@ class LabelArguments:
                 "references, or labels of different frames, have different zeros or units; check energy_unit and "
                 "references, or fit the references (references='fit')"
             )
+
+    @staticmethod
+    def zero_problem(z: Tensor, ptr: Tensor, energy: Tensor) -> str | None:
+        """Warning about energies ``[num_graphs]`` in eV of clusters of the same elements with different zeros."""
+        if (apart := farthest_from_fit(z, ptr, energy)) > MOST_BINDING:
+            return (
+                f"targets differ by up to {apart:.6g} eV per atom from others with the same elements: energies of "
+                "different frames have different zeros or units"
+            )
+        return mixed_zeros(energy, ptr.diff(), composition_names(z.numpy(), ptr.numpy()))
 
 
 def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:

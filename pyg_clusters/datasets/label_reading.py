@@ -19,6 +19,7 @@ from pyg_clusters.frames.energy_units import check_stated_force_unit, check_stat
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.terminal import count_of
+from pyg_clusters.units import sign_problem
 
 SAME_ENERGY: float = 1e-5
 """Maximum difference in eV between several energies of an isolated atom of an element."""
@@ -64,7 +65,7 @@ class LabelReader:
         if labels.forces:
             check_stated_force_unit(file, labels.forces, labels.energy, labels.length)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
-        check = ForceCheck()
+        check, energies = ForceCheck(), []
         for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
@@ -90,8 +91,12 @@ class LabelReader:
             if labels.forces and not labels.per_atom:
                 forces = block.atom_properties[labels.forces] * (labels.energy / labels.length)
                 check.add(block, forces, block.properties[labels.target])
+            if not labels.per_atom:
+                energies.append(block.properties[labels.target])
             yield block
         check.finish()
+        if energies and (problem := sign_problem(labels.target, np.concatenate(energies))):
+            warnings.warn(f"{file}: {problem}", stacklevel=2)
 
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
         """Separate the frames with the same charge as the first frame from the others, which are bad."""

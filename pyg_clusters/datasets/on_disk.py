@@ -18,7 +18,7 @@ from pyg_clusters.datasets.label_arguments import LabelArguments
 from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
-from pyg_clusters.frames import BadFrame, FrameBlock, StoreReader
+from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.checks import group_labels, numbers, unrounded
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
@@ -81,8 +81,9 @@ class StoreIndex:
         elements: set[int] = set()
         number_of_name: dict[str, int] = {}
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("frames", "target", "group")}
+        compositions: dict[str, int] = {}
+        kinds, sizes = [], []
         kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
-        extremes: dict[str, tuple[float, float]] = {}
         double: set[str] = set()
         for block in reader.blocks(store, labels):
             if block.joined is not None and block.joined.any():
@@ -92,17 +93,18 @@ class StoreIndex:
             elements.update(np.unique(block.z).tolist())
             if not labels.per_atom:
                 columns["target"].append(numbers(block, labels.target))
-                _widen(extremes, block, columns["target"][-1] / block.sizes)
+                kinds.append(_indices(composition_names(block.z, block.ptr), compositions))
+                sizes.append(block.sizes.astype(np.int32))
             for key in labels.keep:
                 kept[key].append(numbers(block, key))
             double |= {key for key, values in block.atom_properties.items() if unrounded([values]).dtype == np.float64}
             groups = block.origins[0].astype(str) if labels.group is None else group_labels(block, labels.group)
-            indices = [number_of_name.setdefault(name, len(number_of_name)) for name in groups.tolist()]
-            columns["group"].append(np.array(indices, dtype=np.int32))
+            columns["group"].append(_indices(groups, number_of_name))
         reader.check([store], len(columns["frames"]))
-        per_atom = np.array([*extremes.values()]).ravel()
-        if mixed := mixed_zeros(per_atom, np.ones(len(per_atom)), np.repeat([*extremes], 2)):
-            warnings.warn(f"{store}: {mixed}", stacklevel=2)
+        if kinds:
+            energy, size, kind = map(np.concatenate, (columns["target"], sizes, kinds))
+            if mixed := mixed_zeros(energy, size, kind, [*compositions]):
+                warnings.warn(f"{store}: {mixed}", stacklevel=2)
         whole = {name: torch.from_numpy(np.concatenate(parts)) if parts else None for name, parts in columns.items()}
         return cls(
             state=[],
@@ -118,13 +120,9 @@ class StoreIndex:
         )
 
 
-def _widen(extremes: dict[str, tuple[float, float]], block: FrameBlock, per_atom: np.ndarray):
-    """Widen the range of the energies of each composition, in eV per atom, by those of a block ``[num_frames]``."""
-    names = composition_names(block.z, block.ptr)
-    for name in np.unique(names).tolist():
-        values = per_atom[names == name]
-        low, high = extremes.get(name, (np.inf, -np.inf))
-        extremes[name] = min(low, float(values.min())), max(high, float(values.max()))
+def _indices(names: np.ndarray, known: dict[str, int]) -> np.ndarray:
+    """Index of each name ``[num_frames]`` in a table of known names, to which new ones are added."""
+    return np.array([known.setdefault(name, len(known)) for name in names.tolist()], dtype=np.int32)
 
 
 def _state_of(store: Path) -> list[int]:

@@ -21,6 +21,7 @@ from pyg_clusters.units import (
     ENERGY_UNITS,
     GRADIENT,
     PUNCTUATION,
+    UNSUPPORTED,
     ForceUnit,
     force_unit,
     force_unit_in_name,
@@ -157,7 +158,8 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
                 units[f"{key}={text}"] = name or text
         word = str(key).rpartition(":")[2].strip(PUNCTUATION)
         word = f"per {word}" if before == "per" else word
-        if value is True and _is_energy(word):
+        unsupported = before == target and (UNSUPPORTED.fullmatch(word) or word in ("K", "J"))
+        if value is True and (unsupported or _is_energy(word)):
             if before != target and isinstance(info.get(before), float):
                 after_another = f"{word!r} follows {before!r}"
             else:

@@ -106,8 +106,8 @@ class EnergyUnitOptions:
     """Unit of labels."""
 
     energy_unit: str | None = None
-    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default the unit
-    stated in the file, otherwise eV"""
+    """unit of the energies in the frames: eV, meV, Hartree, Ha, mHa, Rydberg, Ry, kcal/mol or kJ/mol; by default the
+    unit stated in the file, otherwise eV"""
 
 
 @dataclass(kw_only=True)

@@ -23,11 +23,11 @@ from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_stat
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.metrics import metrics_by_size
+from pyg_clusters.metrics import metrics_by_size, mixed_zeros
 from pyg_clusters.options.screening import VACUUM, CompareDFTOptions
 from pyg_clusters.structures.superposition import distances_by_elements
 from pyg_clusters.terminal import print_table
-from pyg_clusters.units import KCAL_PER_MOL
+from pyg_clusters.units import KCAL_PER_MOL, sign_problem
 
 RESULTS = ("dft.csv", "dft.png")
 
@@ -182,6 +182,9 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
             raise InputError(f"{frame}; rewrite the candidates with pyg-clusters screen")
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]
         columns = _columns(_assigned_runs(options.files, options.key, candidates), candidates)
+        mixed = mixed_zeros(columns["dft_energy"], columns["size"], columns["composition"])
+        if problem := mixed or sign_problem(options.key, np.array(columns["dft_energy"])):
+            warnings.warn(problem, stacklevel=2)
         write_table(folder / RESULTS[0], columns)
         arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
         save_figure(predicted_against_dft(*arrays), folder / RESULTS[1])
