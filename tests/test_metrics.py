@@ -9,6 +9,7 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.evaluate import Compared, _errors_by_file
+from pyg_clusters.evaluation.result import Evaluation
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -95,3 +96,14 @@ def test_errors_of_files_of_one_name_are_kept_apart():
     errors = _errors_by_file(run, torch.arange(3), compared)
     found = {name: each["mae_kcal_mol"] for name, each in errors.items()}
     assert found == pytest.approx({"a/OUTCAR": 0.0, "b/OUTCAR": 2.306}, abs=1e-3)
+
+
+def test_the_model_and_its_baseline_share_a_table(capsys):
+    model, baseline = energy_metrics([1.0, 2.0], [1.0, 2.0], [3, 4]), energy_metrics([2.0, 2.0], [1.0, 2.0], [3, 4])
+    files = {"a.xyz": model, "b.xyz": baseline}
+    further = {"baseline": baseline, **files, "forces": {"mae_mev_per_angstrom": 5.0, "rmse_mev_per_angstrom": 7.0}}
+    Evaluation("test set", False, model, metrics_by_size([1.0], [1.0], [3]), further, []).print(by_size=False)
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows = [[each.strip() for each in line] for line in lines]
+    assert ["MAE (kcal/mol)", "0.00", "11.53"] in rows and ["clusters", "2", "2"] in rows
+    assert [row[0] for row in rows[-3:]] == ["a.xyz", "b.xyz", "5.00"]

@@ -26,6 +26,7 @@ ENERGY_LABELS = {
     "spearman": "Spearman",
     "size": "atoms",
     "composition": "composition",
+    "file": "file",
     "coverage": "requested coverage",
     "coverage_reached": "observed coverage",
     "standard_error": "standard error",
@@ -45,13 +46,15 @@ SHIELDING_LABELS = {
     "target_skewness": "skewness, DFT",
     "num_atoms": "atoms",
 }
-TITLES = {
-    "on_the_zero_of_the_labels": "the model, shifted to the zero of the labels",
-    "baseline": "baseline, mean per composition of the training set",
-    "baseline_of_these_labels": "baseline, mean of the other labels of the composition",
-    "new_structures": "clusters that are not copies of training structures",
+SETS = {
+    "on_the_zero_of_the_labels": "model, shifted to the zero of the labels",
+    "baseline": "baseline: mean per composition of the training set",
+    "baseline_of_these_labels": "baseline: mean of the other labels of the composition",
+    "new_structures": "model, without copies of training structures",
 }
-"""Titles of further errors by name."""
+"""Headings of further errors by name, beside those of the model."""
+TITLES = {"intervals": "Intervals", "forces": "Errors of the forces"}
+"""Titles of tables of other errors by name."""
 
 
 @dataclass
@@ -88,14 +91,24 @@ class Evaluation:
         if by_size:
             kind = "composition" if within == "composition" else "cluster size"
             _print_energy_table(f"Errors by {kind}: {self.title}", self.by_size, within)
-        _print_energy_table(f"Errors: {self.title}", [self.overall], within)
-        for name, row in self.further.items():
-            _print_energy_table(f"Errors: {TITLES.get(name, name)}", [row], within)
+        sets = {"model": self.overall} | {SETS[name]: row for name, row in self.further.items() if name in SETS}
+        rows = [[_label(key, within), *(errors[key] for errors in sets.values())] for key in self.overall]
+        print_table(f"Errors: {self.title}", ["", *sets], rows)
+        others = {name: row for name, row in self.further.items() if name not in SETS}
+        if files := [{"file": name, **row} for name, row in others.items() if name not in TITLES]:
+            _print_energy_table("Errors by file", files, within)
+        for name, row in others.items():
+            if name in TITLES:
+                _print_energy_table(TITLES[name], [row], within)
 
 
 def _print_energy_table(title: str, rows: Sequence[Mapping[str, Any]], within: str):
-    columns = [ENERGY_LABELS[key].replace("within a size", f"within a {within}") for key in rows[0]]
-    print_table(title, columns, [list(row.values()) for row in rows], words=())
+    columns = [_label(key, within) for key in rows[0]]
+    print_table(title, columns, [list(row.values()) for row in rows], words=("file",))
+
+
+def _label(key: str, within: str) -> str:
+    return ENERGY_LABELS[key].replace("within a size", f"within a {within}")
 
 
 def _for_json(row: Mapping[str, Any]) -> dict[str, Any]:
