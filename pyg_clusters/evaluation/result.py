@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,15 @@ class Evaluation:
     per_atom: bool  #: Whether they are errors of shieldings, not of energies.
     overall: dict[str, Any]  #: Errors over all clusters or atoms, by name and unit.
     by_size: list[dict[str, Any]]  #: Errors of each cluster size, or of each composition for alloys.
-    further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each file or element.
+    further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each element.
     remarks: list[str]  #: Remarks on the data.
+    by_file: list[dict[str, Any]] = field(default_factory=list)  #: Errors of each file, if there are several.
 
     def write(self, path: Path, **notes: str):
-        """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name; NaN becomes null."""
+        """Write as JSON: ``overall``, ``by_size``, ``by_file``, and further errors by name; NaN becomes null."""
         result = {"overall": _for_json(self.overall), "by_size": [_for_json(row) for row in self.by_size], **notes}
+        if self.by_file:
+            result["by_file"] = [_for_json(row) for row in self.by_file]
         write_json(path, result | {name: _for_json(row) for name, row in self.further.items()}, allow_nan=False)
 
     def print(self, by_size: bool = True):
@@ -94,10 +97,9 @@ class Evaluation:
         sets = {"model": self.overall} | {SETS[name]: row for name, row in self.further.items() if name in SETS}
         rows = [[_label(key, within), *(errors[key] for errors in sets.values())] for key in self.overall]
         print_table(f"Errors: {self.title}", ["", *sets], rows)
-        others = {name: row for name, row in self.further.items() if name not in SETS}
-        if files := [{"file": name, **row} for name, row in others.items() if name not in TITLES]:
-            _print_energy_table("Errors by file", files, within)
-        for name, row in others.items():
+        if self.by_file:
+            _print_energy_table(f"Errors by file: {self.title}", self.by_file, within)
+        for name, row in self.further.items():
             if name in TITLES:
                 _print_energy_table(TITLES[name], [row], within)
 
