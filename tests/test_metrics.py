@@ -1,3 +1,4 @@
+import json
 import math
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.evaluate import Compared, _errors_by_file
+from pyg_clusters.evaluation.result import Evaluation
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -93,5 +95,25 @@ def test_errors_of_files_of_one_name_are_kept_apart():
     predicted, target = np.array([-1.0, -1.0, -1.0]), np.array([-1.0, -1.0, -1.1])
     compared = Compared(predicted, target, None, np.full(6, 31), None, np.array([0, 2, 4, 6]), np.arange(3), False)
     errors = _errors_by_file(run, torch.arange(3), compared)
-    found = {name: each["mae_kcal_mol"] for name, each in errors.items()}
+    found = {each["file"]: each["mae_kcal_mol"] for each in errors}
     assert found == pytest.approx({"a/OUTCAR": 0.0, "b/OUTCAR": 2.306}, abs=1e-3)
+
+
+def test_the_model_and_its_baseline_share_a_table(capsys, tmp_path):
+    """Errors of files have a table of their own, whatever the names of the files."""
+    model, baseline = energy_metrics([1.0, 2.0], [1.0, 2.0], [3, 4]), energy_metrics([2.0, 2.0], [1.0, 2.0], [3, 4])
+    by_file = [{"file": "forces", **model}, {"file": "overall", **baseline}]
+    further = {"baseline": baseline, "forces": {"mae_mev_per_angstrom": 5.0, "rmse_mev_per_angstrom": 7.0}}
+    evaluation = Evaluation("test set", False, model, metrics_by_size([1.0], [1.0], [3]), further, [], by_file)
+    evaluation.print(by_size=False)
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    rows = [[each.strip() for each in line] for line in lines]
+    assert ["MAE (kcal/mol)", "0.00", "11.53"] in rows and ["clusters", "2", "2"] in rows
+    assert [row[0] for row in rows[-3:]] == ["forces", "overall", "5.00"]
+    evaluation.write(tmp_path / "errors.json")
+    written = json.loads((tmp_path / "errors.json").read_text())
+    assert written["forces"]["mae_mev_per_angstrom"] == 5.0 and written["overall"]["mae_kcal_mol"] == 0.0
+    assert [(row["file"], round(row["mae_kcal_mol"], 2)) for row in written["by_file"]] == [
+        ("forces", 0.0),
+        ("overall", 11.53),
+    ]

@@ -119,7 +119,7 @@ def test_a_folder_of_files_with_an_energy_each(files, tmp_path, capsys):
         (folder / f"{index}.xyz").write_text(f"{len(atoms)}\n{-130.0 - index}\n{rows}")
     assert main(["new-recipe", str(folder), "--out", str(tmp_path / "r.yaml")]) == 0
     said = capsys.readouterr().out
-    assert "label      comment, -3." in said and "split      random, copies together: 50 files" in said
+    assert "label      comment, -3." in said and "split      random, copies kept together (50 files)" in said
     recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
     assert recipe["data"]["dataset"]["init_args"]["target"] == "comment"
     assert recipe["data"]["split"] == "random" and recipe["data"]["copies_together"] is True

@@ -13,7 +13,7 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame, atoms_of
-from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
+from pyg_clusters.frames.checks import InvalidLabel, finite_frames, numbers
 from pyg_clusters.frames.electronic_state import ElectronicState
 from pyg_clusters.frames.energy_units import check_stated_force_unit, check_stated_unit
 from pyg_clusters.options import Fragments
@@ -23,9 +23,6 @@ from pyg_clusters.units import sign_problem
 
 SAME_ENERGY: float = 1e-5
 """Maximum difference in eV between several energies of an isolated atom of an element."""
-
-NUM_LISTED: int = 5
-"""Maximum number of skipped frames in a warning."""
 
 
 @dataclass(frozen=True)
@@ -212,11 +209,11 @@ def report_skipped(skipped: Sequence[BadFrame]):
     """Warn about skipped frames."""
     if not skipped:
         return
-    some = "; ".join(text.partition("; found per frame")[0] for text in listed(skipped[:NUM_LISTED]))
-    more = "; ..." if len(skipped) > NUM_LISTED else ""
-    verb = "is" if len(skipped) == 1 else "are"
+    are, first = ("is", ":") if len(skipped) == 1 else ("are", ", the first:")
+    reason = str(skipped[0]).partition("; found per frame")[0]
     warnings.warn(
-        f"{count_of(len(skipped), 'frame')} {verb} left out (listed in dataset.skipped): {some}{more}", stacklevel=3
+        f"{count_of(len(skipped), 'frame')} {are} left out of the data set (listed in dataset.skipped){first} {reason}",
+        stacklevel=3,
     )
 
 

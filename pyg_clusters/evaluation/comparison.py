@@ -1,6 +1,5 @@
 """Predictions beside labels: errors of energies, shieldings and forces, baselines, and zeros of energies."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -284,9 +283,8 @@ def evaluation_of(
     training_set: TrainingSet | None = None,
     calibration: Calibration | None = None,
     coverage: float | None = None,
-    files: Mapping[str, dict] | None = None,
 ) -> Evaluation:
-    """Errors of predictions; of energies with the baselines of :func:`energy_context` and the given errors by file."""
+    """Errors of predictions; of energies with the baselines of :func:`energy_context`."""
     predicted, target, sizes = compared.predicted, compared.target, compared.sizes
     intervals = {}
     if calibration is not None and coverage is not None:
@@ -309,7 +307,7 @@ def evaluation_of(
     context, remarks = energy_context(compared, training_set)
     overall = energy_metrics(predicted, target, sizes, compared.kinds)
     by_size = metrics_by_size(predicted, target, sizes, compared.kinds)
-    return Evaluation(title, False, overall, by_size, {**context, **(files or {}), **intervals}, remarks)
+    return Evaluation(title, False, overall, by_size, context | intervals, remarks)
 
 
 def force_labels(block: FrameBlock, name: str) -> np.ndarray:

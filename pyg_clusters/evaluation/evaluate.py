@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,8 +98,9 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
         run.data.per_atom,
     )
     training_set = TrainingSet.of(run.data)
-    files = {} if compared.per_atom else _errors_by_file(run, clusters, compared)
-    evaluation = evaluation_of(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
+    evaluation = evaluation_of(f"test set of {run.path}", compared, training_set, calibration, coverage)
+    if not compared.per_atom:
+        evaluation.by_file = _errors_by_file(run, clusters, compared)
     if "force" in batch:
         predictor = run.predictor(device)
         with suppress(InputError):  # a model without forces, of the energies of these data
@@ -259,17 +261,17 @@ def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:
     return table
 
 
-def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str, dict]:
-    """Errors by file, for data sets of several files."""
+def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> list[dict[str, Any]]:
+    """Errors of each file, for data sets of several files."""
     all_files = getattr(run.dataset, "file_of_cluster", torch.zeros(len(run.dataset), dtype=torch.long))
     file_of_cluster = all_files[clusters].numpy()
     present = np.unique(file_of_cluster)
     if len(present) < 2:
-        return {}
+        return []
     columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
     names = short_names(run.dataset.files)
     masks = {names[str(run.dataset.files[index])]: file_of_cluster == index for index in present}
-    return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
+    return [{"file": name, **energy_metrics(*(column[mask] for column in columns))} for name, mask in masks.items()]
 
 
 @torch.no_grad()

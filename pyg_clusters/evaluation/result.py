@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ ENERGY_LABELS = {
     "spearman": "Spearman",
     "size": "atoms",
     "composition": "composition",
+    "file": "file",
     "coverage": "requested coverage",
     "coverage_reached": "observed coverage",
     "standard_error": "standard error",
@@ -45,13 +46,15 @@ SHIELDING_LABELS = {
     "target_skewness": "skewness, DFT",
     "num_atoms": "atoms",
 }
-TITLES = {
-    "on_the_zero_of_the_labels": "the model, shifted to the zero of the labels",
-    "baseline": "baseline, mean per composition of the training set",
-    "baseline_of_these_labels": "baseline, mean of the other labels of the composition",
-    "new_structures": "clusters that are not copies of training structures",
+SETS = {
+    "on_the_zero_of_the_labels": "model, shifted to the zero of the labels",
+    "baseline": "baseline: mean per composition of the training set",
+    "baseline_of_these_labels": "baseline: mean of the other labels of the composition",
+    "new_structures": "model, without copies of training structures",
 }
-"""Titles of further errors by name."""
+"""Headings of further errors by name, beside those of the model."""
+TITLES = {"intervals": "Intervals", "forces": "Errors of the forces"}
+"""Titles of tables of other errors by name."""
 
 
 @dataclass
@@ -62,12 +65,15 @@ class Evaluation:
     per_atom: bool  #: Whether they are errors of shieldings, not of energies.
     overall: dict[str, Any]  #: Errors over all clusters or atoms, by name and unit.
     by_size: list[dict[str, Any]]  #: Errors of each cluster size, or of each composition for alloys.
-    further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each file or element.
+    further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each element.
     remarks: list[str]  #: Remarks on the data.
+    by_file: list[dict[str, Any]] = field(default_factory=list)  #: Errors of each file, if there are several.
 
     def write(self, path: Path, **notes: str):
-        """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name; NaN becomes null."""
+        """Write as JSON: ``overall``, ``by_size``, ``by_file``, and further errors by name; NaN becomes null."""
         result = {"overall": _for_json(self.overall), "by_size": [_for_json(row) for row in self.by_size], **notes}
+        if self.by_file:
+            result["by_file"] = [_for_json(row) for row in self.by_file]
         write_json(path, result | {name: _for_json(row) for name, row in self.further.items()}, allow_nan=False)
 
     def print(self, by_size: bool = True):
@@ -88,14 +94,23 @@ class Evaluation:
         if by_size:
             kind = "composition" if within == "composition" else "cluster size"
             _print_energy_table(f"Errors by {kind}: {self.title}", self.by_size, within)
-        _print_energy_table(f"Errors: {self.title}", [self.overall], within)
+        sets = {"model": self.overall} | {SETS[name]: row for name, row in self.further.items() if name in SETS}
+        rows = [[_label(key, within), *(errors[key] for errors in sets.values())] for key in self.overall]
+        print_table(f"Errors: {self.title}", ["", *sets], rows)
+        if self.by_file:
+            _print_energy_table(f"Errors by file: {self.title}", self.by_file, within)
         for name, row in self.further.items():
-            _print_energy_table(f"Errors: {TITLES.get(name, name)}", [row], within)
+            if name in TITLES:
+                _print_energy_table(TITLES[name], [row], within)
 
 
 def _print_energy_table(title: str, rows: Sequence[Mapping[str, Any]], within: str):
-    columns = [ENERGY_LABELS[key].replace("within a size", f"within a {within}") for key in rows[0]]
-    print_table(title, columns, [list(row.values()) for row in rows], words=())
+    columns = [_label(key, within) for key in rows[0]]
+    print_table(title, columns, [list(row.values()) for row in rows], words=("file",))
+
+
+def _label(key: str, within: str) -> str:
+    return ENERGY_LABELS[key].replace("within a size", f"within a {within}")
 
 
 def _for_json(row: Mapping[str, Any]) -> dict[str, Any]:

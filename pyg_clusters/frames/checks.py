@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -323,10 +324,12 @@ def warn_of_sizes(file: str, sizes: np.ndarray, size_range: tuple[int, int]):
 
 
 def listed(bad: Sequence[BadFrame]) -> Iterator[str]:
-    """Yield a text for each frame; advice (after a semicolon) that the next frame shares is omitted."""
-    advice = [frame.reason.partition("; ")[2] for frame in bad]
-    for frame, own, following in zip(bad, advice, [*advice[1:], ""], strict=True):
-        yield str(frame).removesuffix(f"; {own}") if own and own == following else str(frame)
+    """Yield a text for each frame; advice (after a semicolon) that successive frames share follows them once."""
+    for advice, frames in groupby(bad, key=lambda frame: frame.reason.partition("; ")[2]):
+        texts = [str(frame) for frame in frames]
+        if advice and len(texts) > 1:
+            texts = [*(text.removesuffix(f"; {advice}") for text in texts), advice]
+        yield from texts
 
 
 def no_usable_frame(files: Sequence[str], bad: Sequence[BadFrame]) -> InputError:

@@ -116,9 +116,9 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
         + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
         + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
-        f"split      {'by group' if by_group else 'random, copies together'}: "
-        + (f"{len(groups):,} distinct values of group" if group else count_of(len(groups), "file"))
-        + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too low"),
+        f"split      {'by group' if by_group else 'random, copies kept together'} ("
+        + (f"{len(groups):,} distinct values of group)" if group else f"{count_of(len(groups), 'file')})")
+        + ("" if by_group or alone else "; if the frames are of a trajectory, the test error is too low"),
     ]
     return Findings(target, per_atom, unit, forces, minima, elements, group, by_group, distribution, lines)
 

@@ -96,7 +96,14 @@ def _train_ensemble(argv: list[str], run: Run | None, members: str | None, worke
 def _evaluate_ensemble(run: Run):
     with output_lock(run.path, folder=True):
         evaluate_run(run).print(by_size=False)
-    print(f"trained an ensemble in {run.path}; intervals: pyg-clusters calibrate {run.path}")
+    print(_next_steps(run))
+
+
+def _next_steps(run: Run) -> str:
+    return (
+        f"model in {run.path}; next: pyg-clusters predict {run.path} FRAMES --out FILE, "
+        f"or pyg-clusters calibrate {run.path} for intervals"
+    )
 
 
 def _whole(name: str, text: str) -> int:
@@ -171,6 +178,7 @@ def _conclude(run: Run, cli: TrainCLI):
             "seconds": round(cli.timer.time_elapsed("train"), 1),
         }
         write_json(run.path / FINISHED, summary)
+        print(_next_steps(run))
 
 
 def _reason_for_no_model(cli: TrainCLI) -> str:
