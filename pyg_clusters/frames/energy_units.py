@@ -112,7 +112,7 @@ def _infos(file: Path, length: float = 1.0) -> Iterator[tuple[int, Mapping[str, 
     Frames that differ only in numbers are alike; ``length`` is the unit in Å that the user states.
     """
     kind = file_format(file)
-    known = set()
+    known: set[object] = set()
     if kind in WITH_INFO:
         for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep", length=length):
             for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
@@ -124,14 +124,14 @@ def _infos(file: Path, length: float = 1.0) -> Iterator[tuple[int, Mapping[str, 
                     known.add(words)
                     yield number, values, 1.0
     for number, frame in enumerate(text_frames(file) if kind == "xyz" else ()):
-        if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
+        if isinstance(frame, BadFrame) or (comment := frame.comment.translate(None, DIGITS)) in known:
             continue
-        known.add(words)
+        known.add(comment)
         info: dict[str, object] = {}
         stated = None
         with suppress(ValueError, IndexError, KeyError):  # the reader reports what cannot be read
-            comment = comment_for_ase(frame.comment)
-            info, stated = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length
+            read = comment_for_ase(frame.comment)
+            info, stated = {**key_val_str_to_dict(read.text), **read.info}, read.length
         yield number, info, stated or 1.0
 
 
