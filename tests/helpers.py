@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -19,6 +20,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.testing import random_clusters
 
 CHROMIUM: str | None = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(
@@ -100,3 +102,14 @@ def save_dart(folder: Path, smallest: int, largest: int, seed: int = 0, notes: d
 def atoms_of(z: Tensor, pos: Tensor, ptr: Tensor) -> list[Atoms]:
     """Convert clusters in flat tensors to ASE ``Atoms``."""
     return [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+
+
+def bonded_clusters(per_segment: int) -> list[Atoms]:
+    """60 small clusters; their energy is that of the bonds, -0.3 eV for each pair closer than 3.49 Å."""
+    generator = torch.Generator().manual_seed(5)
+    sizes = tuple(torch.randint(5, 12, (60,), generator=generator).tolist())
+    clusters = atoms_of(*random_clusters(sizes, 31, generator))
+    for number, atoms in enumerate(clusters):
+        bonds = (atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] < 3.49).sum()
+        atoms.info = {"binding": -0.3 * float(bonds), "segment": f"s{number // per_segment}"}
+    return clusters

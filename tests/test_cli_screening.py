@@ -8,7 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from helpers import refused, rows_of, save_dart
+from helpers import atoms_of, refused, rows_of, save_dart
 
 from pyg_clusters.cli import main
 from pyg_clusters.frames import write_extxyz
@@ -30,12 +30,12 @@ COPIES = 3
 def frames() -> list[Atoms]:
     """30 clusters of 31 and 40 atoms, and two copies of each, rotated and with another order of the atoms."""
     rng = np.random.default_rng(0)
-    z, pos, ptr = random_clusters((31, 40) * 15, 31, torch.Generator().manual_seed(1))
+    clusters = atoms_of(*random_clusters((31, 40) * 15, 31, torch.Generator().manual_seed(1)))
     frames = []
-    for number, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False)):
+    for number, cluster in enumerate(clusters):
         for _ in range(COPIES):
-            turn, order = np.linalg.qr(rng.normal(size=(3, 3)))[0], rng.permutation(int(b - a))
-            atoms = Atoms(z[a:b].numpy(), pos[a:b].double().numpy()[order] @ turn)
+            turn, order = np.linalg.qr(rng.normal(size=(3, 3)))[0], rng.permutation(len(cluster))
+            atoms = Atoms(cluster.numbers, cluster.positions[order] @ turn)
             atoms.info |= {"quenched": -2.4 * len(atoms) - 0.1 * number, "own": -2.3 * len(atoms)}
             frames.append(atoms)
     return frames

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from helpers import assert_refused
+from helpers import assert_refused, only_block
 
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import (
@@ -55,11 +55,6 @@ def test_shared_advice_is_printed_once():
     pieces = ["a.xyz, frame 0: in 2 pieces", "a.xyz, frame 3: in 5 pieces", "pass --fragments keep"]
     assert list(listed(bad)) == [*pieces, "b.xyz, frame 1: no atoms"]
     assert list(listed(bad[1:])) == [f"a.xyz, frame 3: in 5 pieces{advice}", "b.xyz, frame 1: no atoms"]
-
-
-def only_block(path, **kwargs):
-    (block,) = read_blocks(path, **kwargs)
-    return block
 
 
 # --- reading

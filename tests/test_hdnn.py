@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ase import Atoms
+from helpers import atoms_of
 from safetensors.torch import load_file
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
@@ -326,12 +326,10 @@ def test_a_model_without_biases_is_refused():
 def recipe(tmp_path):
     """Training for four epochs on 30 small clusters in groups of three, with functions from a ``pre_transform``."""
     generator = torch.Generator().manual_seed(5)
-    z, pos, ptr = random_clusters(tuple(range(4, 14)) * 3, 31, generator)
-    clusters = []
-    for number, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False)):
-        bonds = int((torch.pdist(pos[a:b]) < 3.49).sum())
-        info = {"energy": -0.3 * bonds, "segment": f"s{number // 3}"}
-        clusters.append(Atoms(z[a:b].numpy(), pos[a:b].numpy(), info=info))
+    clusters = atoms_of(*random_clusters(tuple(range(4, 14)) * 3, 31, generator))
+    for number, atoms in enumerate(clusters):
+        bonds = int((torch.pdist(torch.tensor(atoms.positions)) < 3.49).sum())
+        atoms.info = {"energy": -0.3 * bonds, "segment": f"s{number // 3}"}
     frames = tmp_path / "clusters.extxyz"
     write_extxyz(frames, clusters)
     functions = {"class_path": "pyg_clusters.transforms.SymmetryFunctions", "init_args": dict(SMALL)}

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 import torch
-from ase import Atoms
+from helpers import atoms_of
 
 from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
@@ -76,18 +76,15 @@ MISTAKES = {
 def folder(tmp_path_factory):
     """Frames, a table, a recipe, an empty folder, and a folder that contains a run folder."""
     folder = tmp_path_factory.mktemp("mistakes")
-    z, pos, ptr = random_clusters((31,) * 30, 31, torch.Generator().manual_seed(1))
-    frames = [cluster(z[a:b], pos[a:b], number) for number, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False))]
+    frames = atoms_of(*random_clusters((31,) * 30, 31, torch.Generator().manual_seed(1)))
+    for number, atoms in enumerate(frames):
+        atoms.info["energy"] = -70.0 - 0.1 * number
     write_extxyz(folder / "md.extxyz", frames)
     (folder / "table.csv").write_text("a,b\n1,2\n")
     (folder / "empty").mkdir()
     (folder / "runs/training/best").mkdir(parents=True)
     assert main(["new-recipe", str(folder / "md.extxyz"), "--out", str(folder / "recipe.yaml")]) == 0
     return folder
-
-
-def cluster(z, pos, number) -> Atoms:
-    return Atoms(z.numpy(), pos.numpy(), info={"energy": -70.0 - 0.1 * number})
 
 
 @pytest.mark.parametrize("command", MISTAKES)

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from ase import Atoms
+from helpers import atoms_of
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader as TorchLoader
 from torch_geometric.loader import DataLoader
@@ -39,17 +39,15 @@ def frames(tmp_path_factory) -> Path:
     """60 small clusters of gallium and sodium with energies, forces and other values."""
     generator = torch.Generator().manual_seed(5)
     sizes = tuple(torch.randint(5, 12, (60,), generator=generator).tolist())
-    _, pos, ptr = random_clusters(sizes, 31, generator)
+    clusters = atoms_of(*random_clusters(sizes, 31, generator))
     random = np.random.default_rng(0)
-    clusters = []
-    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
-        z = random.choice([11, 31], size=int(end - start))
-        atoms = Atoms(z, pos[start:end].numpy(), info={"segment": f"s{number // 5}", "temperature": 300.0 + number})
+    for number, atoms in enumerate(clusters):
+        atoms.numbers = z = random.choice([11, 31], size=len(atoms))
+        atoms.info = {"segment": f"s{number // 5}", "temperature": 300.0 + number}
         bonds = (atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] < 3.49).sum()
         atoms.info["binding"] = -0.3 * float(bonds) - 1000.0 * float((z == 31).sum()) - 400.0 * float((z == 11).sum())
         atoms.arrays["forces"] = random.normal(size=(len(atoms), 3))
         atoms.arrays["softness"] = random.normal(size=len(atoms))
-        clusters.append(atoms)
     path = tmp_path_factory.mktemp("frames") / "clusters.extxyz"
     write_extxyz(path, clusters)
     return path

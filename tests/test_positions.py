@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from helpers import atoms_of
 from torch_geometric.data import Batch, Data
 
@@ -111,7 +110,7 @@ def test_predictor_and_transforms_name_the_atom(what):
 
 def test_frames_of_files_with_positions_beyond_single_precision_are_bad():
     z, pos, ptr = clusters("too large")
-    frames = {k: Atoms(z[a:b].numpy(), pos[a:b].numpy()) for k, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False))}
+    frames = dict(enumerate(atoms_of(z, pos, ptr)))
     good, bad = check_block(block_of_frames("md.xyz", frames, ReadOptions(with_atoms=True)), on_bad="skip")
     assert good.number.tolist() == [0, 2]
     assert "frame 1: the position of atom 5 is" in str(bad[0])

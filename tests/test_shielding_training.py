@@ -11,9 +11,8 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
-from ase import Atoms
 from ase.io import read
-from helpers import refused
+from helpers import atoms_of, refused
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
 
@@ -42,13 +41,10 @@ def frames(tmp_path_factory) -> Path:
     sizes = tuple(torch.randint(5, 10, (40,), generator=generator).tolist())
     z, pos, ptr = random_clusters(sizes, 11, generator)
     y = 630 - 2 * running_coordination(pos, ptr, [3.6], 0.2).squeeze(-1) ** 2
-    clusters = []
-    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
-        atoms = Atoms(
-            z[start:end].numpy(), pos[start:end].numpy(), info={"segment": f"s{number}", "total": -1.0 * number}
-        )
-        atoms.arrays["sigma"] = y[start:end].numpy()
-        clusters.append(atoms)
+    clusters = atoms_of(z, pos, ptr)
+    for number, (atoms, sigma) in enumerate(zip(clusters, y.split(ptr.diff().tolist()), strict=True)):
+        atoms.info = {"segment": f"s{number}", "total": -1.0 * number}
+        atoms.arrays["sigma"] = sigma.numpy()
     path = tmp_path_factory.mktemp("frames") / "shieldings.extxyz"
     write_extxyz(path, clusters)
     return path

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
-from helpers import kill, status_of
+from helpers import atoms_of, bonded_clusters, kill, status_of
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
@@ -42,20 +42,8 @@ EPOCHS = 4
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
-    """60 small clusters; their energy is that of the bonds, -0.3 eV for each pair closer than 3.49 Å."""
-    from ase import Atoms
-
-    generator = torch.Generator().manual_seed(5)
-    sizes = tuple(torch.randint(5, 12, (60,), generator=generator).tolist())
-    z, pos, ptr = random_clusters(sizes, 31, generator)
-    clusters = []
-    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
-        atoms = Atoms(z[start:end].numpy(), pos[start:end].numpy())
-        bonds = (atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] < 3.49).sum()
-        atoms.info = {"binding": -0.3 * float(bonds), "segment": f"s{number // 5}"}
-        clusters.append(atoms)
     path = tmp_path_factory.mktemp("frames") / "clusters.extxyz"
-    write_extxyz(path, clusters)
+    write_extxyz(path, bonded_clusters(per_segment=5))
     return path
 
 
@@ -587,15 +575,14 @@ def copied(tmp_path_factory) -> Path:
     """20 structures, each three times: rotated, reordered and displaced by 0.01 Å; a segment has one of each."""
     generator = torch.Generator().manual_seed(6)
     rng = np.random.default_rng(6)
-    z, pos, ptr = random_clusters((9, 12) * 10, 31, generator)
+    clusters = atoms_of(*random_clusters((9, 12) * 10, 31, generator))
     frames = []
     for number in range(3):
-        for cluster, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
-            atoms = Atoms(z[start:end].numpy(), pos[start:end].numpy())
-            atoms = atoms[rng.permutation(len(atoms))]
+        for structure, cluster in enumerate(clusters):
+            atoms = cluster[rng.permutation(len(cluster))]
             atoms.rotate(rng.uniform(0, 180), rng.normal(size=3))
             atoms.positions += rng.normal(0, 0.01, atoms.positions.shape) + 7.0 * number
-            atoms.info = {"binding": -2.0 * len(atoms), "structure": cluster, "pair": f"{number}-{cluster // 2}"}
+            atoms.info = {"binding": -2.0 * len(atoms), "structure": structure, "pair": f"{number}-{structure // 2}"}
             frames.append(atoms)
     path = tmp_path_factory.mktemp("copied") / "copied.extxyz"
     write_extxyz(path, frames)

@@ -18,6 +18,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.cluster import Icosahedron
+from helpers import bonded_clusters
 from safetensors.torch import load_file
 
 from pyg_clusters.cli import main
@@ -310,16 +311,7 @@ def flat(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def ensemble(tmp_path_factory) -> Path:
     """Two members trained for two epochs on clusters with an energy of -0.3 eV per bond."""
     folder = tmp_path_factory.mktemp("ensemble")
-    generator = torch.Generator().manual_seed(5)
-    sizes = torch.randint(5, 12, (60,), generator=generator).tolist()
-    z, pos, ptr = random_clusters(tuple(sizes), 31, generator)
-    clusters = []
-    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
-        atoms = Atoms(z[start:end].numpy(), pos[start:end].numpy())
-        bonds = (atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] < 3.49).sum()
-        atoms.info = {"binding": -0.3 * float(bonds), "segment": f"s{number // 3}"}
-        clusters.append(atoms)
-    write_extxyz(folder / "clusters.extxyz", clusters)
+    write_extxyz(folder / "clusters.extxyz", bonded_clusters(per_segment=3))
     files = {"root": str(folder), "files": [str(folder / "clusters.extxyz")], "target": "binding", "group": "segment"}
     recipe = {
         "data": {
