@@ -8,7 +8,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import is_traced, ptr_to_batch, whole_clusters
+from pyg_clusters.geometry import check_ptr, is_traced, ptr_to_batch, whole_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
