@@ -31,7 +31,11 @@ class ClusterBatches(Dataset):
         self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset in the full data set
         content = dataset._data
         self.values = {key: value for key, value in content.items() if _is_flat(content, key, value)}
-        self.collated = dataset.transform is not None or len(self.values) < len(content.keys())
+
+    @property
+    def collated(self) -> bool:
+        """Whether single graphs are collated, because the data set has a transform or contains edges."""
+        return self.dataset.transform is not None or len(self.values) < len(self.dataset._data.keys())
 
     def __len__(self) -> int:
         return self.indices.numel()
