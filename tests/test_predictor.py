@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -253,6 +255,15 @@ def test_weights_that_change_are_followed(clusters):
     model.double()
     assert predictor(*clusters).energy.dtype == torch.double
     torch.testing.assert_close(predictor(*clusters).energy.float(), after, rtol=1e-4, atol=1e-3)
+
+
+def test_several_threads_use_one_predictor(generator):
+    parts = [random_clusters((40,) * 60, 31, generator) for _ in range(16)]
+    predictor = Predictor(dart())
+    expected = [predictor(*part).energy for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda part: predictor(*part).energy, parts))
+    assert all(energy.equal(other) for energy, other in zip(found, expected, strict=True))
 
 
 def test_device_that_does_not_exist():

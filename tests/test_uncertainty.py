@@ -26,6 +26,7 @@ from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
 from pyg_clusters.inference.calibration import conformal_quantile, expected_error, noise_of
 from pyg_clusters.models import (
@@ -68,6 +69,8 @@ def test_ensemble_is_mean_and_spread_of_its_members(generator):
     assert Predictor(members[0])(z, pos, ptr).spread is None
     alone = Predictor(Ensemble(members))(z[31:71], pos[31:71], [0, 40])
     np.testing.assert_allclose(alone.spread, found.spread[1:2], rtol=1e-5)
+    atoms = Ensemble(members).atomic_energies(z, pos, batch=ptr_to_batch(ptr))
+    np.testing.assert_allclose(atoms.detach().sum(), each.mean(0).sum(), rtol=1e-6)
 
 
 def test_ensemble_without_a_fast_path_is_the_same(generator):

@@ -245,6 +245,8 @@ class ShieldingScale(OutputScale):
         """
         parts = [(z, shielding) for z, _, shielding in blocks]
         z, values = torch.cat([z for z, _ in parts]), torch.cat([shielding for _, shielding in parts]).double()
+        if z.shape != values.shape:
+            raise InputError(f"training shieldings must be [num_atoms], got {list(values.shape)} for {z.numel()} atoms")
         if not values.numel() or not values.isfinite().all():
             what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
             raise InputError(f"training shieldings must be finite numbers: {what}; leave such clusters out")
