@@ -22,6 +22,7 @@ from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import no_usable_frame
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
+from pyg_clusters.frames.unit_names import sign_problem
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.flags import text_of_flags
@@ -139,8 +140,10 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             warnings.warn(f"{flagged}: predict writes the reasons to pred_flag", stacklevel=2)
         if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
             warnings.warn(SHIFTS, stacklevel=2)
-        if atomic.energy is not None and (problem := energy_problem(atomic.energy, atomic.sizes, atomic.sizes)):
-            warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
+        if atomic.energy is not None:
+            problem = energy_problem(atomic.energy, atomic.sizes, atomic.sizes)
+            if problem := problem or sign_problem(options.energy or "energy", atomic.energy):
+                warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {
