@@ -142,7 +142,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             warnings.warn(SHIFTS, stacklevel=2)
         if atomic.energy is not None:
             problem = energy_problem(atomic.energy, atomic.sizes, atomic.sizes)
-            if problem := problem or sign_problem(options.energy or "energy", atomic.energy):
+            if problem := problem or sign_problem(options.energy or "energy", atomic.energy.min()):
                 warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)

@@ -144,7 +144,7 @@ def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forc
     return list(largest)
 
 
-def _finite(value: object, num_atoms: int) -> np.ndarray:
+def _finite(value: Any, num_atoms: int) -> np.ndarray:
     """Values of a label of a frame; none if it is missing or not a finite number."""
     numbers = np.ravel(value) if _kind(value, num_atoms) else np.zeros(0)
     return numbers if np.isfinite(numbers).all() else np.zeros(0)
