@@ -94,6 +94,10 @@ LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
         re.compile(r"^\s*&SUBSYS\b.*^\s*&END SUBSYS\b", re.MULTILINE | re.DOTALL),
         "has no complete section &SUBSYS; copy it again",
     ),
+    "nwchem-in": (
+        re.compile(r"^\s*geometry\b.*^\s*end\b", re.IGNORECASE | re.MULTILINE | re.DOTALL),
+        "has no complete section 'geometry'; copy it again",
+    ),
 }
 """Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
 
