@@ -258,6 +258,7 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("b.nc", "CDF\x01 program\0\x02\x06LAMMPS atom_types coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
+        ("a.gro", "t\n    2\n    1UNK     Au    1   0.100   0.100   0.100\n", "states 2 atoms, but has 1; correct"),
         ("a.nwi", "geometry units angstrom\n  Au 0 0 0\n", "no complete section 'geometry'; copy it again"),
     ],
 )

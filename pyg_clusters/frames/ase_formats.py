@@ -63,6 +63,7 @@ ATOMS: Mapping[str, re.Pattern[str]] = {
             THREE,
         ),
         "gen": (r"\A\s*(?P<counts>\d+)[ \t]+[CSF]\b.*\n.*\n", rf"\d+[ \t]+\d+[ \t]+{THREE}"),
+        "gromacs": (r"\A.*\n[ \t]*(?P<counts>\d+)[ \t]*\n", r".*[A-Za-z].*\n"),
         "xsf": (r"^[ \t]*PRIMCOORD.*\n[ \t]*(?P<counts>\d+)[ \t]+\d+[ \t]*\n", rf"\w+[ \t]+{THREE}"),
         "lammps-data": (r"^[ \t]*(?P<counts>\d+)[ \t]+atoms\b(?s:.*?)^[ \t]*Atoms\b.*\n[ \t]*\n", r"\d.*\n"),
         "espresso-in": (
@@ -79,7 +80,7 @@ ATOMS: Mapping[str, re.Pattern[str]] = {
     }.items()
 }
 """Matches the numbers of atoms that a file states and the lines of its atoms, by format, for formats of which ASE reads
-only as many lines as stated."""
+only as many lines as stated, or as many as there are."""
 
 LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
     "lammps-data": (
@@ -238,8 +239,8 @@ def check_format(path: Path, text: str, kind: str):
         )
     for section in ATOMS[kind].finditer(f"{text}\n") if kind in ATOMS else ():
         stated, found = sum(map(int, section["counts"].split())), section["rows"].count("\n")
-        if found > stated:
-            raise InputError(f"{path}: states {stated} atoms, but has {found}; correct their number")
+        if found > stated or (kind == "gromacs" and found < stated):  # other formats fail if there are fewer
+            raise InputError(f"{path}: states {stated} atoms, but has {found}; correct their number, or copy it again")
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
