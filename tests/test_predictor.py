@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -365,3 +366,7 @@ def test_atoms_too_close_are_refused_and_a_cluster_needs_no_list():
         predictor([cluster, small])
     with pytest.raises(ValueError, match=r"a list of ASE Atoms is needed, got 'a.xyz'; for files: Frames.open"):
         predictor(["a.xyz"])
+    with pytest.raises(ValueError, match=r"got .*a.xyz.*; for files: Frames.open"):
+        predictor(Path("a.xyz"))
+    grid = np.array([[[0, 0, 0], [3, 0, 0], [0, 3, 0]]])
+    assert predictor(np.full((1, 3), 31), grid).energy == predictor(np.full((1, 3), 31), grid.astype(float)).energy

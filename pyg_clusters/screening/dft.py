@@ -183,7 +183,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]
         columns = _columns(_assigned_runs(options.files, options.key, candidates), candidates)
         mixed = mixed_zeros(columns["dft_energy"], columns["size"], columns["composition"])
-        if problem := mixed or sign_problem(options.key, np.array(columns["dft_energy"])):
+        if problem := mixed or sign_problem(options.key, min(columns["dft_energy"], default=0.0)):
             warnings.warn(problem, stacklevel=2)
         write_table(folder / RESULTS[0], columns)
         arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
