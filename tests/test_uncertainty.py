@@ -132,7 +132,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"m0 was trained on energy, .*m1 on binding_energy"):
         load_model(tmp_path)
     save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m2"])
-    with pytest.raises(InputError, match="m2 is not a folder"):
+    with pytest.raises(InputError, match="m2 does not exist"):
         load_model(tmp_path)
     (tmp_path / "ensemble.json").write_text('{"member')
     with pytest.raises(InputError, match=r"ensemble\.json: corrupted"):
@@ -387,7 +387,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
     shutil.copytree(ensemble / "run", run)
     shutil.rmtree(run / "member_1")
     (run / "test_metrics.json").unlink()
-    with pytest.raises(InputError, match="member_1 is not a folder"):
+    with pytest.raises(InputError, match="member_1 does not exist"):
         load_model(run)
     with in_this_process() as begun:
         assert main(["train", "--resume", str(run)]) == 0
@@ -545,7 +545,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
         (["predict", run, frames, "--coverage", "1.2", "--out", out], "between 0 and 1 (0.9 for example), got 1.2"),
         (["evaluate", run, "--coverage", "0"], "between 0 and 1"),
         (["predict", run, frames, "--coverage", "0.99", "--out", out], "coverage 0.99 needs 99 independent groups"),
-        (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch is not a folder"),
+        (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch does not exist"),
         (["ensemble", run, "--out", tmp_path / "e"], "at least two members"),
         (["calibrate", tmp_path / "other"], "is not the folder of a run"),
         (["calibrate", tmp_path / "mixed"], "uses a different split from"),

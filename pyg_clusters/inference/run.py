@@ -100,7 +100,8 @@ class Run:
             if within := runs_within(self.path):
                 raise InputError(f"{self.path} is not the folder of a run; did you mean {within[0]}?")
             raise InputError(
-                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give files of labelled frames"
+                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); a model without its run can be "
+                f"evaluated on labelled frames: pyg-clusters evaluate {self.path} FRAMES"
             )
         return read_yaml(self.path / CONFIGURATION)
 
