@@ -494,7 +494,7 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
     assert main(["calibrate", str(run)]) == 0
-    assert "in 18 groups" in capsys.readouterr().out
+    assert "in 18 groups" in (said := capsys.readouterr().out) and "--coverage X --out FILE (X up to 0.947)" in said
     assert main(["evaluate", str(run), "--coverage", "0.6"]) == 0
     found = json.loads((run / "test_metrics.json").read_text())["intervals"]
     table = read_columns(run / "test_predictions.csv")
