@@ -155,7 +155,7 @@ def test_unique(model, frames, trajectory, tmp_path):
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
     assert sorted(int(row["source_frame"]) // COPIES for row in rows) == list(range(30))
-    assert rows[3]["pred_reason"] == "distinct structure 4; frames like it 3"
+    assert rows[3]["pred_reason"] == "distinct structure 4 (3 frames)"
     energies = [float(row["pred_energy"]) for row in rows if row["size"] == "31"]
     assert energies == sorted(energies)
 
