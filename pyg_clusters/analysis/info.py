@@ -157,8 +157,8 @@ def _name(key: str) -> str:
     """Key of a note in words, with the unit of an error in parentheses.
 
     Example:
-        >>> _name("val_hot_force_mae_mev_per_angstrom"), _name("test_overlap_10_ppm")
-        ('validation hot force MAE (meV/Å)', 'test overlap 10 ppm')
+        >>> _name("val_hot_force_mae_mev_per_angstrom"), _name("test_overlap_10_ppm"), _name("test_num_clusters")
+        ('validation hot force MAE (meV/Å)', 'test overlap 10 ppm', 'test clusters')
     """
     for name, unit in UNITS.items():
         if key.endswith(f"_{name}") and not key[-len(name) - 2].isdigit():
