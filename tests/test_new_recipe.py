@@ -44,7 +44,8 @@ def test_a_recipe_for_own_files_trains(name, files, tmp_path, capsys, monkeypatc
     assert recipe["model"]["init_args"]["model"]["class_path"].endswith(model)
     (tmp_path / "few.yaml").write_text(FEW)
     assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
-    assert "best validation MAE" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best validation MAE" in said and "next: pyg-clusters predict" in said
     assert main(["new-recipe", str(files / f"{name}.extxyz"), "--out", "recipe.yaml"]) == 2  # it exists
 
 
