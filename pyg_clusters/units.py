@@ -101,7 +101,7 @@ PER_ATOM: re.Pattern[str] = re.compile(
 SPELLINGS: Mapping[str, str] = {
     **{name.lower(): name for name in ENERGY_UNITS},
     **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
-    **dict.fromkeys(("meh", "mhartree", "mhartrees", "millihartree"), "mHa"),
+    **dict.fromkeys(("meh", "mhartree", "mhartrees", "millihartree", "millihartrees", "milli_hartree"), "mHa"),
     **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole", "kcal_per_mol"), "kcal/mol"),
     **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole", "kj_per_mol"), "kJ/mol"),
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
@@ -113,12 +113,12 @@ ATOMIC: frozenset[str] = frozenset({"Ha", "Hartree", "mHa", "Ry", "Rydberg"})
 """Units of energy whose forces are per bohr."""
 
 UNSUPPORTED: re.Pattern[str] = re.compile(
-    r"[uµ](?:ha|eh|hartree)|mryd?|kev|cm(?:\^?\(?-1\)?|⁻¹)|wave_?numbers?|kelvins?|[azfk]?joules?|[azf]j|ergs?",
+    r"(?:[uµ]|micro_?)(?:ha|eh|hartrees?)|(?:m|milli_?)(?:ryd?|rydbergs?)|kev|cm(?:\^?\(?-1\)?|⁻¹)|wave_?numbers?|kelvins?|[azfk]?joules?|[azf]j|ergs?",
     re.IGNORECASE,
 )
 """Matches units of energy that cannot be converted."""
 
-PER_MOL: re.Pattern[str] = re.compile(r"[\s.*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
+PER_MOL: re.Pattern[str] = re.compile(r"[\s._*·]*mol(?:\^?\(?-1\)?|⁻¹)|[\s_]*per[\s_]*mole?", re.IGNORECASE)
 """Matches ``mol-1``, ``per mol`` and the like, with the blank before it."""
 
 PUNCTUATION: str = " ,;:()[]{}"

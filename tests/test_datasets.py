@@ -401,6 +401,17 @@ def test_modules_are_identified_by_their_values(tmp_path, file, wrap):
     assert len(processed(tmp_path)) == 4  # one of the original positions
 
 
+def test_transforms_that_contain_themselves_are_identified(tmp_path, file):
+    def linked(factor):
+        scale = Scale(factor=factor)
+        object.__setattr__(scale, "parts", [scale])
+        return scale
+
+    assert fingerprint_of(linked(2.0)) == fingerprint_of(linked(2.0)) != fingerprint_of(linked(3.0))
+    pos = ClusterDataset(tmp_path, file)[0].pos
+    torch.testing.assert_close(ClusterDataset(tmp_path, file, pre_transform=linked(2.0))[0].pos, 2 * pos)
+
+
 def test_the_order_of_a_set_does_not_count():
     assert list({0, 8}) != list({8, 0})
     assert fingerprint_of({0, 8}) == fingerprint_of({8, 0}) != fingerprint_of({0, 9})

@@ -600,6 +600,8 @@ STATED_UNITS = {
     "energy_kcal_per_mol=-1.0": ("energy_kcal_per_mol", "kcal/mol"),
     "energy=-1.0 energy_unit=Ryd": ("energy", "Rydberg"),
     "total_energy_mEh=-1.0": ("total_energy_mEh", "mHa"),
+    "energy_milli_hartree=-1.0": ("energy_milli_hartree", "mHa"),
+    "energy_kcal_mol-1=-1.0": ("energy_kcal_mol-1", "kcal/mol"),
     "total_energy_Eh=-1.0": ("total_energy_Eh", "Hartree"),
     "free.energy.kcal=-1.0": ("free.energy.kcal", "kcal/mol"),
 }
@@ -776,12 +778,15 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
         "energy=-1.0 cm-1",
         "energy=-1.0 K",
         "E_mRy=-1.0",
+        "E_milliRy=-1.0",
+        "E_microHartree=-1.0",
     ],
 )
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     target = comment.partition("=")[0]
-    unknown = next((word for word in ("energy_unit=foe", "cm-1", "K", "E_mRy") if word in comment), None)
+    words = ("energy_unit=foe", "cm-1", "K", "E_mRy", "E_milliRy", "E_microHartree")
+    unknown = next((word for word in words if word in comment), None)
     reason = f"unknown unit of energies, {unknown!r}" if unknown else "is an energy per atom"
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
     if "atom" in target or unknown == target:

@@ -14,7 +14,7 @@ from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, LayeredModel, SmoothDART
-from pyg_clusters.structures import ModelCalculator
+from pyg_clusters.structures import ModelCalculator, energy_and_forces
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import ShellGraph
 
@@ -160,6 +160,8 @@ def test_a_model_in_training_is_used_in_evaluation_mode(clusters):
         cluster = atoms_of(*clusters)[0]
         expected = predictor(*clusters).energy
         forces = calculator.get_forces(cluster)
+        inputs = (clusters[0], clusters[1].float(), ptr_to_batch(clusters[2]))
+        shared = energy_and_forces(model, *inputs)[1].numpy()
         model.train()
         frozen = next(module for module in model.modules() if not list(module.children())).eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -167,6 +169,7 @@ def test_a_model_in_training_is_used_in_evaluation_mode(clusters):
             assert predictor(*clusters).energy.equal(expected)
             calculator.reset()
             assert np.array_equal(calculator.get_forces(cluster), forces)
+            assert np.array_equal(energy_and_forces(model, *inputs)[1].numpy(), shared)
         assert all(module.training is (module is not frozen) for module in model.modules())
         assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     assert len(predictor.atomic_energies([cluster])[0]) == len(cluster) and not unfitted.inputs.fitted

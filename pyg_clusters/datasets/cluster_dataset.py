@@ -328,21 +328,29 @@ def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
     return [file.absolute() for file in expand_paths([Path(file).expanduser() for file in names])]
 
 
-def fingerprint_of(value: object) -> str:
-    """Describe a transform and its parameters as text, which contains an address if they are unknown."""
+def fingerprint_of(value: object, within: tuple[object, ...] = ()) -> str:
+    """Describe a transform and its parameters as text, which contains an address if they are unknown.
+
+    Args:
+        value: The transform, or one of its values.
+        within: The values that contain it; such a value that it contains is not described again.
+    """
+    if any(value is outer for outer in within):
+        return f"the {type(value).__name__} itself"
+    described = partial(fingerprint_of, within=(*within, value))
     if isinstance(value, Tensor | np.ndarray):
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
         return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"
     if isinstance(value, list | tuple | set | frozenset):
-        parts = list(map(fingerprint_of, value))  # the order of a set differs between processes
+        parts = list(map(described, value))  # the order of a set differs between processes
         return f"{type(value).__name__}({', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {fingerprint_of(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {described(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str | int | float | bool | None | type):
         return repr(value)
     if isinstance(value, MethodType):
-        return f"{value.__func__.__qualname__} {fingerprint_of(value.__self__)}"
+        return f"{value.__func__.__qualname__} {described(value.__self__)}"
     if isinstance(value, partial):
-        return f"partial {fingerprint_of([value.func, value.args, value.keywords])}"
+        return f"partial {described([value.func, value.args, value.keywords])}"
     content = getattr(value, "__dict__", None)
-    return f"{value!r} {fingerprint_of(content)}" if content else repr(value)
+    return f"{value!r} {described(content)}" if content else repr(value)

@@ -116,10 +116,11 @@ def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: object) -> Iterator[None]:
     """Evaluate a model that is in training mode, as between two epochs, in evaluation mode; its mode is restored."""
-    training = [module for module in model.modules() if module.training] if model.training else []
-    if training:
+    training = []
+    if isinstance(model, nn.Module) and model.training:
+        training = [module for module in model.modules() if module.training]
         model.eval()
     try:
         yield

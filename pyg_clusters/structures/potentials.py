@@ -134,7 +134,7 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     """Compute energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of clusters.
 
     Args:
-        energy: Potential or model, evaluated in the precision of its weights.
+        energy: Potential or model, evaluated in evaluation mode, in the precision of its weights.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å. Energies and forces are returned in their precision. (Energies of a
             model with reference energies are always in double precision.)
@@ -144,7 +144,7 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
         InputError: If the model returns a value per atom, or its energy does not depend smoothly on the positions.
     """
     weight = next(energy.parameters(), pos) if isinstance(energy, nn.Module) else pos
-    with torch.enable_grad():
+    with torch.enable_grad(), evaluation_mode(energy):
         moved = pos.detach().requires_grad_()
         energies = energy(z, moved.to(weight.dtype), batch)
         if energies.shape == batch.shape and batch.numel() > int(batch[-1:].sum()) + 1:
@@ -231,8 +231,7 @@ class ModelCalculator(Calculator):
         centred = torch.from_numpy(positions - positions.mean(axis=0))
         pos = centred.to(weight.device, weight.dtype)
         batch = torch.zeros_like(z)
-        with evaluation_mode(self.model):
-            energy, forces = energy_and_forces(self.model, z, pos, batch)
+        energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
         self._check_geometry(Atoms(cluster.numbers, positions))
         with torch.no_grad(), evaluation_mode(self.model):
