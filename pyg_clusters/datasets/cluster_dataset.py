@@ -30,7 +30,7 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 5  # version of processed files; increase it whenever their content changes
+FORMAT_VERSION: int = 6  # version of processed files; increase it whenever their content changes
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-fA-F]+")  # in the default repr of an object
 
@@ -221,7 +221,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         if self.pre_transform is not None:
             clusters = [self.pre_transform(cluster) for cluster in clusters]
             for cluster in clusters:
-                cluster.cluster_size = torch.tensor([cluster.num_nodes])
+                if isinstance(cluster, Data):  # otherwise collate raises an error
+                    cluster.cluster_size = torch.tensor([cluster.num_nodes])
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
         content["electronic_state"] = self._reader.state or (0, False)

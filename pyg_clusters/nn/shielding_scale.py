@@ -245,14 +245,14 @@ class ShieldingScale(OutputScale):
         """
         parts = [(z, shielding) for z, _, shielding in blocks]
         z, values = torch.cat([z for z, _ in parts]), torch.cat([shielding for _, shielding in parts]).double()
-        if z.shape != values.shape:
-            raise InputError(f"training shieldings must be [num_atoms], got {list(values.shape)} for {z.numel()} atoms")
         if not values.numel() or not values.isfinite().all():
             what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
             raise InputError(f"training shieldings must be finite numbers: {what}; leave such clusters out")
         if self.transform is not None:
             self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
             values = self.transform(values)
+        if z.shape != values.shape:
+            raise InputError(f"training shieldings must be [num_atoms], got {list(values.shape)} for {z.numel()} atoms")
         self.is_fitted = True
         mean, self.offset = values.mean(), None
         self.mean.copy_(mean)
