@@ -74,6 +74,15 @@ def shipped_recipe(name: str) -> Path:
     return recipes[key]
 
 
+def recipe_file(name: str) -> Path:
+    """File of a recipe: an existing file, or a shipped recipe by its name.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    return file if (file := Path(name)).exists() else shipped_recipe(name)
+
+
 def list_recipes(options: RecipesOptions) -> str:
     """Shipped recipes and their purposes as text, or the text of one recipe.
 

@@ -15,7 +15,7 @@ from helpers import in_child
 from pyg_clusters.cli import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.papers import dart
-from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.shipped import recipe_file, shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings
 
 
@@ -119,6 +119,14 @@ def test_another_recipe_is_not_mixed_with_existing_runs(tmp_path):
         run_trainings([Training("a", shipped_recipe("dart_gallium_quick.yaml"))], tmp_path)
     with pytest.raises(InputError, match="no such recipe"):
         run_trainings([Training("b", tmp_path / "nosuch.yaml")], tmp_path)
+
+
+def test_recipes_are_files_or_shipped_ones(tmp_path, capsys):
+    (tmp_path / "own.yaml").touch()
+    assert recipe_file(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
+    assert recipe_file("dart-gallium") == shipped_recipe("dart_gallium.yaml")
+    assert main(["reproduce", "nmr", "--recipe", "dart-galium", "--out", str(tmp_path / "runs")]) == 2
+    assert "no file dart-galium, and no recipe of that name" in capsys.readouterr().err
 
 
 def test_the_papers_own_data_are_named_in_every_training_run(tmp_path):

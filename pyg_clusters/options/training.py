@@ -229,8 +229,8 @@ class ReproduceDartOptions(ReproduceOptions):
 
     seeds: int = 1
     """number of training runs of each kind, on the same splits"""
-    recipe: str | None = None
-    """recipe of DART; by default the shipped dart-gallium"""
+    recipe: str = "dart-gallium"
+    """recipe of DART: a file, or the name of a shipped recipe"""
     gnc: str | None = None
     """folder of the data of the paper (GNC_31-70), to use instead of the shipped data"""
 
@@ -256,8 +256,8 @@ class ReproduceNmrOptions(ReproduceOptions):
     """number of training runs of each kind, on the same folds"""
     epochs: int | None = None
     """maximum number of epochs of a training run; by default 200, or 20 with --quick"""
-    recipe: str | None = None
-    """recipe of NodeSchNet; by default the shipped sodium-node-schnet"""
+    recipe: str = "sodium-node-schnet"
+    """recipe of NodeSchNet: a file, or the name of a shipped recipe"""
 
     def __post_init__(self):
         super().__post_init__()

@@ -33,7 +33,7 @@ from pyg_clusters.papers.tables import (
     seconds_of_finished,
     write_report,
 )
-from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.shipped import recipe_file, shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings
 
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
@@ -95,7 +95,7 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
     selected = chosen_rows(options.only, rows(hdnn, gnc is not None), _names)
     if not hdnn:
         print("BPSF-HDNN is left out: it needs torchani (pip install 'pyg-clusters[hdnn]')")
-    recipe = shipped_recipe("dart_gallium.yaml") if options.recipe is None else Path(options.recipe)
+    recipe = recipe_file(options.recipe)
     names = [row.training for row in selected]
     quick = QUICK if options.quick else ()
     planned = trainings(names, recipe, shipped_recipe("hdnn_gallium.yaml"), options.seeds, quick, gnc)

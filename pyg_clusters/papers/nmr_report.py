@@ -26,7 +26,7 @@ from pyg_clusters.papers.tables import (
     write_csv,
     write_report,
 )
-from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.shipped import recipe_file
 from pyg_clusters.terminal import span
 from pyg_clusters.training.launcher import run_trainings
 
@@ -55,7 +55,7 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
     if options.epochs is not None:
         extent = replace(extent, epochs=options.epochs)
     rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
-    recipe = shipped_recipe("sodium_node_schnet.yaml") if options.recipe is None else Path(options.recipe)
+    recipe = recipe_file(options.recipe)
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
     trained_on = {
         nmr.folder_name(row.method, division, seed): datasets[division.subset]

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.inference.run import CONFIGURATION, read_yaml
 from pyg_clusters.options.parsing import explain, options_of
-from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.shipped import recipe_file
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.trainer_parts import ClusterDataModule, RunFolder, TrainingProgress
 from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
@@ -85,7 +85,7 @@ def with_recipe(argv: list[str]) -> list[str]:
 
 def _recipe(name: str) -> str:
     """File of a recipe; the text of a recipe is returned as it is."""
-    return name if name.startswith("{") or Path(name).exists() else str(shipped_recipe(name))
+    return name if name.startswith("{") else str(recipe_file(name))
 
 
 def take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
