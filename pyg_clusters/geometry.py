@@ -102,6 +102,20 @@ def sizes_to_ptr(sizes: Tensor) -> Tensor:
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
+def check_ptr(ptr: Tensor, num_atoms: int):
+    """Check that offsets of clusters end with the number of atoms; there is no check during tracing.
+
+    Raises:
+        ValueError: If they do not, for example because the cluster indices ``batch`` were given.
+    """
+    if not is_traced() and (not ptr.numel() or int(ptr[-1]) != num_atoms):
+        last = f"{int(ptr[-1])} as its last element" if ptr.numel() else "no element"
+        raise ValueError(
+            f"ptr [num_graphs + 1] must end with the number of atoms, {num_atoms}, but has {last}; is it batch "
+            "[num_atoms]? batch_to_ptr converts it"
+        )
+
+
 def whole_clusters(ptr: Tensor, at_once: int, power: int = 1) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of successive clusters with offsets ``ptr [num_graphs + 1]``, of about ``at_once`` atoms or one cluster.
 

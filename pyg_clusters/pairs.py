@@ -17,6 +17,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     batch_to_ptr,
     beyond,
+    check_ptr,
     check_radii,
     check_shells,
     is_traced,
@@ -132,6 +133,7 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
         ``edge_weight [num_pairs]`` in Å.
     """
     (cutoff,) = check_radii([cutoff])
+    check_ptr(ptr, pos.size(0))
     if is_large(ptr):
         edge_index, _ = both_directions(near_pairs(pos, ptr_to_batch(ptr), cutoff))
         blocks = iter(edge_index.split(MAX_PAIRS_AT_ONCE, dim=1))
@@ -171,6 +173,7 @@ def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float], cutoff: float 
         ``edge_index [2, num_pairs]`` (source j, target i) and ``edge_type [num_pairs]``, the shell of j around i.
     """
     radii = check_radii(radii)
+    check_ptr(ptr, pos.size(0))
     pairs = all_pairs(ptr) if cutoff is None else radius_pairs(pos, ptr, cutoff)[0]
     return pairs, shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
 
@@ -182,6 +185,7 @@ def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
     size minus one.
     """
     radii = check_radii(radii)
+    check_ptr(ptr, pos.size(0))
     if is_large(ptr):
         return near_shells(pos, ptr, radii).counts
     num_shells = len(radii) + 1

@@ -11,6 +11,8 @@ from typing import ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
+from pyg_clusters.terminal import count_of
+
 
 @dataclass
 class Selection:
@@ -188,11 +190,12 @@ class Unique(Strategy):
         index = order[copy_of[order] == order][: self.top]
         if len(index) < self.top and not frames.complete:
             warnings.warn(
-                f"{len(index)} distinct structures among the {len(copy_of)} lowest frames of {frames.num_atoms} atoms, "
-                f"fewer than {self.top}; increase --pool to find more",
+                f"{count_of(len(index), 'distinct structure')} among the {len(copy_of):,} lowest frames of "
+                f"{frames.num_atoms} atoms, fewer than {self.top}; increase --pool to find more",
                 stacklevel=2,
             )
-        reason = [f"distinct structure {n}; frames like it {copies[each]}" for n, each in enumerate(index, start=1)]
+        frames_of = [count_of(copies[each], "frame") for each in index]
+        reason = [f"distinct structure {n} ({count})" for n, count in enumerate(frames_of, start=1)]
         return Selection(index, reason)
 
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 from ase import units
 
 from pyg_clusters.errors import InputError
@@ -157,15 +156,15 @@ def is_per_atom(name: str) -> bool:
     return any(PER_ATOM.fullmatch(text) is not None for text in (name, _name_and_unit(name)[0]))
 
 
-def sign_problem(name: str, energies: np.ndarray) -> str | None:
-    """Warning about energies relative to separated atoms by their name that are all positive.
+def sign_problem(name: str, lowest: float) -> str | None:
+    """Warning about energies that are relative to separated atoms by their name, and all positive.
 
     Example:
-        >>> print(sign_problem("binding_energy", np.array([2.5, 2.6])))
+        >>> print(sign_problem("binding_energy", 2.5))
         'binding_energy' is positive for all clusters, like the energy that separates their atoms: give its negative, \
 which is lowest for the most stable cluster
     """
-    if not OF_SEPARATION.search(name) or not (energies > 0).all():
+    if not OF_SEPARATION.search(name) or not lowest > 0:
         return None
     return (
         f"{name!r} is positive for all clusters, like the energy that separates their atoms: give its negative, which "

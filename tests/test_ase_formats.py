@@ -1,5 +1,6 @@
 """Formats that ASE reads: what their files state, and what ASE leaves out."""
 
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.cluster import Icosahedron
+from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import ulm
 from ase.io.trajectory import write_atoms
@@ -257,12 +259,49 @@ def test_forces_of_gaussian_in_another_orientation_are_left_out(tmp_path):
         ("a.nc", "CDF\x01 type coordinates", "names no elements; convert it to DCD"),
         ("b.nc", "CDF\x01 program\0\x02\x06LAMMPS atom_types coordinates", "names no elements; convert it to DCD"),
         ("a.restart", " &GLOBAL\n &END GLOBAL\n &FORCE_EVAL\n   &SUBSYS\n     &COORD\n", "no complete section &SUBSYS"),
+        ("a.gro", "t\n    2\n    1UNK     Au    1   0.100   0.100   0.100\n", "states 2 atoms, but has 1; correct"),
+        ("a.nwi", "geometry units angstrom\n  Au 0 0 0\n", "no complete section 'geometry'; copy it again"),
     ],
 )
 def test_files_that_ase_would_misread_are_refused(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         list(Frames.open(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", ["vasp", "vasp with constraints", "gen", "xsf", "lammps-data", "espresso-in", "mol"])
+def test_more_atoms_than_a_file_states_are_refused(tmp_path, kind):
+    """ASE would leave the last atom out."""
+    trimer = Atoms("Au3", [[5, 5, 5], [5, 5, 7.6], [5, 7.6, 5]], cell=[12, 12, 12], pbc=True)
+    file = tmp_path / "a"
+    if kind == "mol":
+        rows = "".join(f"{x:10.4f}{y:10.4f}{z:10.4f} Au  0  0\n" for x, y, z in trimer.positions)
+        file = tmp_path / "a.mol"
+        file.write_text(f"Au3\n  test\n\n  3  0  0  0  0  0  0  0  0  0  1 V2000\n{rows}M  END\n")
+    elif kind.startswith("vasp"):
+        file = tmp_path / "POSCAR"
+        trimer.set_constraint(FixAtoms([0]) if "constraints" in kind else None)
+        trimer.write(file, format="vasp")
+        file.write_text(file.read_text() + "\n" + 3 * "  0.1 0.0 0.0\n")  # velocities
+    else:
+        file = tmp_path / {"lammps-data": "a.data", "espresso-in": "a.pwi"}.get(kind, f"a.{kind}")
+        options = {"lammps-data": {"masses": True}, "espresso-in": {"pseudopotentials": {"Au": "Au.upf"}}}
+        trimer.write(file, format=kind, **options.get(kind, {}))
+    (block,) = Frames.open(file)
+    assert block.z.tolist() == [79, 79, 79]
+    text = file.read_text()
+    stated = re.search(r"^ *3 +[CS]|3 1$|3 atoms|= 3$|  3  0|^ *3 *$", text, re.MULTILINE)
+    assert stated is not None
+    file.write_text(text[: stated.start()] + stated[0].replace("3", "2") + text[stated.end() :])
+    with pytest.raises(InputError, match="states 2 atoms, but has 3; correct their number"):
+        list(Frames.open(file))
+
+
+@pytest.mark.parametrize("label", ["GA", "Gold"])
+def test_labels_of_a_poscar_that_are_no_symbols_are_named(tmp_path, label):
+    (tmp_path / "POSCAR").write_text(f"t\n1\n9 0 0\n0 9 0\n0 0 9\n{label}\n1\nDirect\n0 0 0\n")
+    with pytest.raises(InputError, match=f"'{label}' is not an element symbol; write symbols such as Ga above the"):
+        list(Frames.open(tmp_path / "POSCAR"))
 
 
 def test_forces_of_aenet_are_in_ev(tmp_path):

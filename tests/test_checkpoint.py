@@ -128,7 +128,7 @@ def test_configuration_without_a_valid_model(tmp_path, model, change, message):
 
 
 def test_no_model(tmp_path, model):
-    assert_refused(tmp_path / "nowhere", "nowhere is not a folder; give the folder of a run")
+    assert_refused(tmp_path / "nowhere", "nowhere does not exist; give the folder of a run or of a saved model")
     assert_refused(tmp_path, "contains no trained model yet")
     save_model(model, tmp_path)
     assert model_folder(tmp_path) == tmp_path

@@ -145,7 +145,7 @@ def test_unique(model, frames, trajectory, tmp_path):
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
     assert sorted(int(row["source_frame"]) // COPIES for row in rows) == list(range(30))
-    assert rows[3]["pred_reason"] == "distinct structure 4; frames like it 3"
+    assert rows[3]["pred_reason"] == "distinct structure 4 (3 frames)"
     energies = [float(row["pred_energy"]) for row in rows if row["size"] == "31"]
     assert energies == sorted(energies)
 
@@ -281,6 +281,8 @@ def test_compare_dft_with_one_file(screened, tmp_path, capsys):
         tmp_path / "all.extxyz", [Atoms(a.numbers, a.positions, info={"e": a.info["pred_energy"]}) for a in shuffled]
     )
     assert "name the energy with --key" in refused(["compare-dft", folder, tmp_path / "all.extxyz"], capsys)
+    ase.io.write(tmp_path / "POSCAR", boxed(candidates[0]))
+    assert "give the output of the calculation" in refused(["compare-dft", folder, tmp_path / "POSCAR"], capsys)
     assert main(["compare-dft", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
     rows = rows_of(folder / "dft.csv")
     assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)

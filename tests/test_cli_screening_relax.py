@@ -57,7 +57,7 @@ def test_copies_are_found_after_relaxing(perturbed, tmp_path):
     truth = ("--truth", "dft_energy")
     rows = run_relaxed(perturbed, tmp_path / "s", "--choose", "unique", "--fmax", "0.01", *truth)
     assert sorted({int(row["source_frame"]) // COPIES for row in rows}) == [0, 1, 2] and len(rows) == 3
-    assert [row["pred_reason"].endswith("frames like it 2") for row in rows] == [True] * 3
+    assert [row["pred_reason"].endswith("(2 frames)") for row in rows] == [True] * 3
     relaxed = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
     for atoms, row in zip(relaxed, rows, strict=True):
         before = start[int(row["source_frame"])]

@@ -36,6 +36,9 @@ def test_named_labels_are_read_and_contradictions_refused():
     atoms.info["energy"] = -3.0
     with pytest.raises(InputError, match="energy and REF_energy differ"):
         to_data(atoms)
+    atoms.info["energy"] = np.nan
+    with pytest.raises(InputError, match="energy must be finite, got nan; remove it"):
+        to_data(atoms)
 
 
 def test_total_energies_keep_their_digits_and_positions():

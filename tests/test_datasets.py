@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from helpers import assert_refused, half_saved, kill, status_of
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform
 
@@ -317,6 +318,15 @@ def test_filter_comes_before_transform_and_keeps_the_numbers(tmp_path, file):
         tmp_path, file, pre_filter=lambda data: data.pos[0, 0] < 0.5 and data.num_nodes > 3, pre_transform=Shift(1.0)
     )
     assert dataset._data.idx.tolist() == [2, 3, 4]
+
+
+def test_sizes_are_those_after_the_transform(tmp_path, file):
+    def without_potassium(data):
+        return Data(**{key: value[data.z == 11] if key in ("z", "pos") else value for key, value in data})
+
+    dataset = ClusterDataset(tmp_path, file, pre_transform=without_potassium)
+    assert dataset.sizes.tolist() == [sodium for sodium, _ in ALLOYS]
+    assert [int(cluster.cluster_size) for cluster in dataset] == [cluster.num_nodes for cluster in dataset]
 
 
 def test_corrupted_processed_file_is_named(tmp_path, file):

@@ -136,6 +136,20 @@ def test_reference_energies_travel_with_the_weights_and_are_absent_without_them(
     assert plain(torch.zeros(1), torch.tensor([11])).dtype == torch.float32
 
 
+def test_energies_that_are_not_finite_are_refused():
+    z, ptr, energy = mixed()
+    energy[1] = float("nan")
+    scale = EnergyScale()
+    with pytest.raises(InputError, match="training energies must be finite numbers: one is nan"):
+        scale.fit(z, ptr, energy)
+    assert not scale.is_fitted
+
+
+def test_shieldings_are_those_of_the_atoms():
+    with pytest.raises(InputError, match=r"must be \[num_atoms\], got \[12\] for 6 atoms"):
+        ShieldingScale().fit(*mixed()[:2], torch.rand(12))
+
+
 def test_weights_of_other_modules_leave_scale_and_domain_unchanged():
     """As in transfer learning, with ``strict=False``."""
     z, ptr = torch.tensor([11, 11, 31, 31]), torch.tensor([0, 2, 4])

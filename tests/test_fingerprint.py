@@ -1,10 +1,15 @@
 """Fingerprints of files depend on their content."""
 
 import os
+import sys
+from pathlib import Path
+
+from ase import Atoms
 
 from pyg_clusters import files
 from pyg_clusters.cli import main
 from pyg_clusters.files import file_fingerprint
+from pyg_clusters.frames import write_extxyz
 from pyg_clusters.structures.calculators import calculator_identity
 
 
@@ -40,6 +45,22 @@ def test_a_potential_is_known_by_its_content(tmp_path):
     before = calculator_identity(f"gap:{file}")
     file.write_text("<b/>")
     assert calculator_identity(f"gap:{file}") != before and calculator_identity("emt") == "emt"
+
+
+def test_a_calculator_is_known_by_its_module(tmp_path, monkeypatch, capsys):
+    """A relaxation with a changed calculator of the same name does not return the minima of the earlier one."""
+    monkeypatch.chdir(tmp_path)
+    write_extxyz("cu.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.4]])])
+    arguments = ["relax", "cu.extxyz", "--calculator", "own_potential:Own", "--out", "out.extxyz"]
+    for number, base in enumerate(("ClusterEMT", "LennardJones")):
+        Path("own_potential.py").write_text(
+            "from ase.calculators.lj import LennardJones\nfrom pyg_clusters.structures import ClusterEMT\n\n\n"
+            f"class Own({base}):\n    pass\n"
+        )
+        sys.modules.pop("own_potential", None)
+        assert main(arguments) == 2 * number
+    assert "out.extxyz was started with calculator = 'own_potential:Own, " in capsys.readouterr().err
+    assert calculator_identity("none:Own") == "none:Own"
 
 
 def test_a_missing_input_is_named(tmp_path, capsys):

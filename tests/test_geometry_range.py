@@ -197,7 +197,7 @@ def test_relax_reports_frames_that_left_the_range(narrow, tmp_path, capsys):
     out = tmp_path / "out.extxyz"
     command = ["relax", str(narrow / "frames.extxyz"), "--calculator", str(narrow / "model"), "--steps", "5"]
     assert main([*command, "--out", str(out)]) == 0
-    assert "2 of these were stopped where they left the geometries" in capsys.readouterr().out
+    assert "2 of these left the geometries of the training set" in capsys.readouterr().out
     for atoms in ase.io.read(out, ":"):
         assert not atoms.info["converged"]
         assert "below what the model was trained on (2.85 Å)" in atoms.info["left_range"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch_geometric.data import Data
 from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.comparison import Compared, energy_context
+from pyg_clusters.evaluation.comparison import Compared, TrainingSet, energy_context
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
@@ -186,7 +187,7 @@ def test_references_of_another_unit_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("references", ["fit", {"Ga": GA}, None])
-def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, capsys, references):
+def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, capsys, references, monkeypatch):
     given = write_totals(tmp_path / "totals.extxyz")
     dataset = {"root": str(tmp_path), "files": [str(tmp_path / "totals.extxyz")], "target": "dft_total"}
     recipe = {
@@ -212,9 +213,17 @@ def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, ca
     np.testing.assert_allclose(energies, given, atol=8.0)  # of 686,739 eV
     assert len({round(energy, 3) for energy in energies}) > 5
     capsys.readouterr()
-    errors = tmp_path / "errors.json"
+    errors, training_set = tmp_path / "errors.json", TrainingSet.of
+
+    def with_warning(data):
+        warnings.warn("a frame of the training data is left out", stacklevel=1)
+        return training_set(data)
+
+    monkeypatch.setattr(TrainingSet, "of", with_warning)  # which does not concern the frames to evaluate
     assert main(["evaluate", str(run), str(tmp_path / "totals.extxyz"), "--out", str(errors)]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr()
+    said = " ".join(printed.out.split())
+    assert "of the training data" not in printed.err
     assert "32 of these 40 clusters are copies of structures that the model was trained on" in said
     result = json.loads(errors.read_text())
     assert result["overall"]["mae_kcal_mol"] < 200

@@ -44,7 +44,8 @@ def test_a_recipe_for_own_files_trains(name, files, tmp_path, capsys, monkeypatc
     assert recipe["model"]["init_args"]["model"]["class_path"].endswith(model)
     (tmp_path / "few.yaml").write_text(FEW)
     assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
-    assert "best validation MAE" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best validation MAE" in said and "next: pyg-clusters predict" in said
     assert main(["new-recipe", str(files / f"{name}.extxyz"), "--out", "recipe.yaml"]) == 2  # it exists
 
 
@@ -153,6 +154,20 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     write_extxyz(tmp_path / "none.extxyz", [Atoms(frame.numbers, frame.positions) for frame in frames])
     assert main(["new-recipe", str(tmp_path / "none.extxyz"), "--out", str(tmp_path / "n.yaml")]) == 2
     assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err
+
+
+def test_labels_that_are_not_finite_numbers_are_counted_as_missing(files, tmp_path, capsys):
+    frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
+    for number, atoms in enumerate(frames):
+        atoms.calc = None
+        atoms.info = {"energy": {3: np.nan, len(frames) - 1: "failed"}.get(number, -57.0 - 0.57 * (number == 5))}
+    write_extxyz(tmp_path / "some.extxyz", frames)
+    assert main(["new-recipe", str(tmp_path / "some.extxyz"), "--out", str(tmp_path / "r.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "label      energy, -1.01 to -1 eV per atom; missing in 2 frames (on_missing: skip" in said
+    write_extxyz(tmp_path / "none.extxyz", frames[3:4])
+    assert main(["new-recipe", str(tmp_path / "none.extxyz"), "--out", str(tmp_path / "n.yaml")]) == 2
+    assert "none.extxyz: 'energy' is not a finite number in any frame" in capsys.readouterr().err
 
 
 def test_predictions_and_other_geometries_are_not_labels(files, tmp_path, capsys):

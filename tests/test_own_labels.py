@@ -803,6 +803,9 @@ def test_energies_that_separate_the_atoms_give_a_warning(tmp_path):
     assert energies(ClusterDataset(tmp_path, tmp_path / "bound.xyz", "atomization_energy")) == [-2.0, -2.5]
     with pytest.warns(UserWarning, match=r"separating.xyz: 'atomization_energy' is positive .* give its negative"):
         ClusterDataset(tmp_path, tmp_path / "separating.xyz", "atomization_energy", references="fit")
+    (tmp_path / "t.csv").write_text("frame,binding_energy\n0,2.0\n1,2.5\n")
+    with pytest.warns(UserWarning, match=r"bound.xyz: 'binding_energy' is positive"):
+        ClusterDataset(tmp_path, tmp_path / "bound.xyz", labels=tmp_path / "t.csv")
     write_store(
         tmp_path / "s.h5", Frames.open(tmp_path / "separating.xyz", properties=["atomization_energy"]), compressed=False
     )

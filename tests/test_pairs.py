@@ -8,8 +8,9 @@ from torch_geometric.data import Data
 from pyg_clusters import pairs
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch
-from pyg_clusters.models import DART, AlloyDART
-from pyg_clusters.pairs import near_pairs, near_shells, radius_pairs, shell_counts
+from pyg_clusters.models import DART, AlloyDART, TrainingDomain
+from pyg_clusters.nn import EnergyScale
+from pyg_clusters.pairs import near_pairs, near_shells, radius_pairs, shell_counts, shell_pairs
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import ShellGraph
 
@@ -89,3 +90,23 @@ def test_shell_graph_within_a_cutoff(generator):
         with pytest.raises(InputError, match=r"all 1,560 pairs .* got \d+"):
             model(z, pos, batch, edge_index=near.edge_index, edge_type=near.edge_type)
     assert str(ShellGraph(cutoff=5)) == "ShellGraph(radii=[3.49, 6.3], cutoff=5.0)"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda z, pos, offsets: radius_pairs(pos, offsets, 4.0),
+        lambda z, pos, offsets: shell_pairs(pos, offsets, (3.49, 6.3)),
+        lambda z, pos, offsets: shell_counts(pos, offsets, (3.49, 6.3)),
+        lambda z, pos, offsets: TrainingDomain().fit(z, offsets, pos),
+        lambda z, pos, offsets: EnergyScale().fit(z, offsets, torch.zeros(offsets.diff().numel())),
+    ],
+)
+def test_cluster_indices_are_not_taken_for_offsets(call, generator):
+    z, pos, ptr = random_clusters((13, 20), 31, generator)
+    call(z, pos, ptr)
+    for wrong, last in ((ptr_to_batch(ptr), 1), (ptr[:-1], 13)):
+        with pytest.raises(ValueError, match=f"number of atoms, 33, but has {last} as its last element; is it batch"):
+            call(z, pos, wrong)
+    with pytest.raises(ValueError, match="has no element"):
+        call(z, pos, ptr[:0])

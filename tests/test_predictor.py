@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -258,6 +261,15 @@ def test_weights_that_change_are_followed(clusters):
     torch.testing.assert_close(predictor(*clusters).energy.float(), after, rtol=1e-4, atol=1e-3)
 
 
+def test_several_threads_use_one_predictor(generator):
+    parts = [random_clusters((40,) * 60, 31, generator) for _ in range(16)]
+    predictor = Predictor(dart())
+    expected = [predictor(*part).energy for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda part: predictor(*part).energy, parts))
+    assert all(energy.equal(other) for energy, other in zip(found, expected, strict=True))
+
+
 def test_device_that_does_not_exist():
     for device in ("warp", "cuda:99"):
         with pytest.raises(InputError, match=f"device {device} cannot be used"):
@@ -357,3 +369,7 @@ def test_atoms_too_close_are_refused_and_a_cluster_needs_no_list():
         predictor([cluster, small])
     with pytest.raises(ValueError, match=r"a list of ASE Atoms is needed, got 'a.xyz'; for files: Frames.open"):
         predictor(["a.xyz"])
+    with pytest.raises(ValueError, match=r"got .*a.xyz.*; for files: Frames.open"):
+        predictor(Path("a.xyz"))
+    grid = np.array([[[0, 0, 0], [3, 0, 0], [0, 3, 0]]])
+    assert predictor(np.full((1, 3), 31), grid).energy == predictor(np.full((1, 3), 31), grid.astype(float)).energy

@@ -57,7 +57,7 @@ def test_gallium_by_name(tmp_path, capsys):
         assert float(line.split(",")[3]) == pytest.approx(float(dataset[number].y), abs=1.5)
     assert main(["info", "gallium"]) == 0
     assert "test MAE (kcal/mol): 3.95" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"ships \(copper-gold, gallium, "):
+    with pytest.raises(InputError, match=r"pretrained model \(copper-gold, gallium, "):
         load_model("gold")
 
 

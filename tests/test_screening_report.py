@@ -120,7 +120,8 @@ def test_true_energies_are_compared_in_the_printed_result(capsys):
     found.candidates = found.candidates[1:2]
     found.print()
     expected = (
-        "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00\n  best candidate 11.53 kcal/mol above the lowest frame"
+        "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00\n"
+        "  lowest candidate 11.53 kcal/mol above the lowest of all frames"
     )
     assert capsys.readouterr().out.endswith(f"{expected}\n")
     found.relaxed = np.array([np.nan, *found.energy[1:]])  # the lowest frame was not in the pool
@@ -128,7 +129,8 @@ def test_true_energies_are_compared_in_the_printed_result(capsys):
     found = screening()
     found.candidates = found.candidates[1:]
     found.print()
-    expected = "dft: MAE 23.06 kcal/mol\n  best candidate 5.77 kcal/mol above the lowest frame (mean of 2 sizes)"
+    line = "  lowest candidate 5.77 kcal/mol above the lowest of all frames (mean of 2 sizes)"
+    expected = f"dft: MAE 23.06 kcal/mol\n{line}"
     assert capsys.readouterr().out.endswith(f"{expected}\n")
 
 

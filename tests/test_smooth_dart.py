@@ -272,7 +272,9 @@ def test_forces_are_learned(frames, tmp_path):
     column = header.split(",").index("val_force_mae")
     tested = json.loads((tmp_path / "run" / "test_metrics.json").read_text())["forces"]
     assert 0 < tested["mae_mev_per_angstrom"] < 40
-    assert Run(tmp_path / "run").forces == "forces"
+    run = Run(tmp_path / "run")
+    assert run.forces == "forces"
+    assert run.metrics is not None and run.metrics["force_mae_mev_per_angstrom"] == tested["mae_mev_per_angstrom"]
     first, last = float(rows[0].split(",")[column]), float(rows[-1].split(",")[column])
     assert last < 0.4 * first and last < 40  # meV/Å; the forces are 150 on average
 

@@ -180,6 +180,17 @@ def test_energies_of_two_zeros_have_no_boltzmann_weights(model, tmp_path, capsys
 
 
 @pytest.mark.filterwarnings("default")
+def test_energies_of_the_other_sign_have_no_boltzmann_weights(model, tmp_path, capsys):
+    frames = [dimer(), dimer()]
+    for number, frame in enumerate(frames):
+        frame.info["binding_energy"] = 0.7 + number / 10
+    write_extxyz(tmp_path / "na.extxyz", frames)
+    command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--energy", "binding_energy"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "Boltzmann weights are meaningless: 'binding_energy' is positive" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
 def test_energies_per_atom_have_no_boltzmann_weights(model, tmp_path, capsys):
     frames = [dimer(-0.70), dimer(-0.72)]
     frames += [Atoms("Na4", [[0, 0, 3.4 * k] for k in range(4)], info={"energy": energy}) for energy in (-0.8, -0.82)]

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_clusters.datasets import Split, fold_split, group_split, largest_sizes, random_split, size_split
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 
 
@@ -26,6 +28,21 @@ def test_splits_follow_their_own_seed_only():
     groups = np.arange(300) // 3
     assert group_split(groups, seed=1).test.equal(group_split(groups, seed=1).test)
     assert not group_split(groups, seed=1).test.equal(group_split(groups, seed=2).test)
+
+
+def test_own_data_sets_of_pyg_need_groups_or_a_random_split():
+    dataset = InMemoryDataset()
+    clusters = [
+        Data(z=torch.full((2,), 31), pos=torch.tensor([[0.0, 0, 0], [0, 0, d]]), y=-torch.ones(1)) for d in (2, 3)
+    ]
+    dataset.data, dataset.slices = dataset.collate(clusters)
+    assert len(TrainingData(dataset, "random", (0.5, 0.5, 0.0)).split.train) == 1
+    for arguments in ({}, {"split": "fold"}, {"copies_together": True}):
+        with pytest.raises(InputError, match=r"InMemoryDataset has no property groups .* choose split='random'$"):
+            TrainingData(dataset, **arguments)
+    for arguments in ({"split": "size"}, {"split": "random", "max_pairs": 8}):
+        with pytest.raises(InputError, match="InMemoryDataset has no property sizes"):
+            TrainingData(dataset, **arguments)
 
 
 @pytest.mark.parametrize("seed", range(20))

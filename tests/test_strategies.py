@@ -115,7 +115,7 @@ def test_unique_takes_the_lowest_of_copies():
     pool = FramePool(energy, z=np.full((6, 20), 31), pos=pos.reshape(6, 20, 3))
     selection = Unique(top=2, tolerance=SAME_STRUCTURE).select(pool)
     assert selection.index.tolist() == [2, 4]
-    assert selection.reason == ["distinct structure 1; frames like it 3", "distinct structure 2; frames like it 2"]
+    assert selection.reason == ["distinct structure 1 (3 frames)", "distinct structure 2 (2 frames)"]
 
 
 def test_features_of_dart_do_not_depend_on_orientation_order_or_origin(generator):

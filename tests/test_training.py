@@ -462,6 +462,10 @@ def test_batches_with_a_transform_have_its_graph(frames, tmp_path):
     data = ClusterBatches(dataset)[[0, 5]]
     sizes = data.ptr.diff()
     assert data.edge_index.size(1) == int((sizes * (sizes - 1)).sum())
+    plain = ClusterDataset(tmp_path, frames, target="binding")
+    batches = ClusterBatches(plain)
+    plain.transform = TopologicalDescriptor()
+    assert "x" in batches[[0, 5]]
 
 
 def test_sampler_shares_out_every_batch():

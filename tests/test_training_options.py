@@ -10,6 +10,7 @@ from pyg_clusters.cli import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, write_store
+from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import EnergyScale, ShieldingScale
@@ -71,6 +72,19 @@ def test_mixed_precision_trains_energies_and_forces(dataset, kind):
         assert weight.dtype == torch.float32
         moved = (single.model.state_dict()[name] - before[name]).norm()
         assert (weight - single.model.state_dict()[name]).norm() < 0.5 * moved, name
+
+
+@pytest.mark.parametrize("kind", [EnergyTraining, ForceTraining])
+def test_a_model_is_trained_in_training_mode(dataset, kind):
+    """Whether or not it has predicted before, which sets evaluation mode."""
+    metrics = []
+    for predicts in (False, True):
+        model = smooth()
+        if predicts:
+            Predictor(model)
+        metrics.append(train(kind(model), dataset))
+        assert model.inputs.fitted and model.training
+    assert metrics[0] == metrics[1]
 
 
 def test_a_model_without_forces_is_refused_before_training(dataset):

@@ -26,6 +26,7 @@ from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
 from pyg_clusters.inference.calibration import conformal_quantile, expected_error, noise_of
 from pyg_clusters.models import (
@@ -68,6 +69,8 @@ def test_ensemble_is_mean_and_spread_of_its_members(generator):
     assert Predictor(members[0])(z, pos, ptr).spread is None
     alone = Predictor(Ensemble(members))(z[31:71], pos[31:71], [0, 40])
     np.testing.assert_allclose(alone.spread, found.spread[1:2], rtol=1e-5)
+    atoms = Ensemble(members).atomic_energies(z, pos, batch=ptr_to_batch(ptr))
+    np.testing.assert_allclose(atoms.detach().sum(), each.mean(0).sum(), rtol=1e-6)
 
 
 def test_ensemble_without_a_fast_path_is_the_same(generator):
@@ -133,7 +136,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"m0 was trained on energy, .*m1 on binding_energy"):
         load_model(tmp_path)
     save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m2"])
-    with pytest.raises(InputError, match="m2 is not a folder"):
+    with pytest.raises(InputError, match="m2 does not exist"):
         load_model(tmp_path)
     (tmp_path / "ensemble.json").write_text('{"member')
     with pytest.raises(InputError, match=r"ensemble\.json: corrupted"):
@@ -379,7 +382,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
     shutil.copytree(ensemble / "run", run)
     shutil.rmtree(run / "member_1")
     (run / "test_metrics.json").unlink()
-    with pytest.raises(InputError, match="member_1 is not a folder"):
+    with pytest.raises(InputError, match="member_1 does not exist"):
         load_model(run)
     with in_this_process() as begun:
         assert main(["train", "--resume", str(run)]) == 0
@@ -486,7 +489,7 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
     assert main(["calibrate", str(run)]) == 0
-    assert "in 18 groups" in capsys.readouterr().out
+    assert "in 18 groups" in (said := capsys.readouterr().out) and "--coverage X --out FILE (X up to 0.947)" in said
     assert main(["evaluate", str(run), "--coverage", "0.6"]) == 0
     found = json.loads((run / "test_metrics.json").read_text())["intervals"]
     table = read_columns(run / "test_predictions.csv")
@@ -537,7 +540,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
         (["predict", run, frames, "--coverage", "1.2", "--out", out], "between 0 and 1 (0.9 for example), got 1.2"),
         (["evaluate", run, "--coverage", "0"], "between 0 and 1"),
         (["predict", run, frames, "--coverage", "0.99", "--out", out], "coverage 0.99 needs 99 independent groups"),
-        (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch is not a folder"),
+        (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch does not exist"),
         (["ensemble", run, "--out", tmp_path / "e"], "at least two members"),
         (["calibrate", tmp_path / "other"], "is not the folder of a run"),
         (["calibrate", tmp_path / "mixed"], "uses a different split from"),

@@ -48,7 +48,7 @@ FORMS = {
     ),
     "three scales, labels, Windows": (
         (
-            header(CELL / [1, 2, 4], "Cu_pv Au/1a2b", scale="1 2 4", comment="")
+            header(CELL / [1, 2, 4], "Cu_pv/6a2f546d Au/1a2b", scale="1 2 4", comment="")
             + "".join(frame(n, POS + 0.1 * n) for n in range(3))
         ).replace("\n", "\r\n"),
         [CELL] * 3,

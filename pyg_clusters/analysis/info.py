@@ -37,7 +37,9 @@ UNITS = {"kcal_mol": "kcal/mol", "mev_per_atom": "meV/atom", "mev_per_angstrom":
 """Units at the end of the keys of errors."""
 
 WORDS = {
-    **{"val": "validation", "train": "training", "mae": "MAE", "rmse": "RMSE", "num": "number of"},
+    **{"val": "validation", "train": "training", "mae": "MAE", "rmse": "RMSE", "num": ""},
+    "config": "recipe",
+    "epoch": "best epoch (from 0)",
     **{name.lower(): name for name in ("Kolmogorov", "Smirnov", "Spearman", "Wasserstein")},
 }
 """Words in place of the parts of keys."""
@@ -91,7 +93,7 @@ def _model_contents(path: Path, shipped: bool) -> Contents:
     parameters = sum(weights.numel() for weights in model.parameters())
     contents = Contents(f"{path}: {name}, {parameters:,} parameters")
     values = contents.values
-    values |= {key: _in_words(value) for key, value in configuration["init_args"].items()}
+    values |= {key: _in_words(value) for key, value in configuration["init_args"].items() if value is not None}
     if (domain := domain_of(model)) is not None:
         charge = domain.electronic_state[0]
         state = f", of charge {charge:+d}" if charge else ""
@@ -155,13 +157,13 @@ def _name(key: str) -> str:
     """Key of a note in words, with the unit of an error in parentheses.
 
     Example:
-        >>> _name("val_hot_force_mae_mev_per_angstrom"), _name("test_overlap_10_ppm")
-        ('validation hot force MAE (meV/Å)', 'test overlap 10 ppm')
+        >>> _name("val_hot_force_mae_mev_per_angstrom"), _name("test_overlap_10_ppm"), _name("test_num_clusters")
+        ('validation hot force MAE (meV/Å)', 'test overlap 10 ppm', 'test clusters')
     """
     for name, unit in UNITS.items():
         if key.endswith(f"_{name}") and not key[-len(name) - 2].isdigit():
             return f"{_name(key.removesuffix(f'_{name}'))} ({unit})"
-    return " ".join(WORDS.get(word, word) for word in key.split("_"))
+    return " ".join(filter(None, (WORDS.get(word, word) for word in key.split("_"))))
 
 
 def _in_words(value: object) -> str:
@@ -173,7 +175,7 @@ def _in_words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
     if isinstance(value, list):
-        return f"{len(value):,} values" if len(value) > 20 else ", ".join(map(_in_words, value))
+        return f"{len(value):,} (not listed)" if len(value) > 20 else ", ".join(map(_in_words, value))
     if isinstance(value, float):
         return f"{value:.6g}"
     return "none" if value is None else str(value)

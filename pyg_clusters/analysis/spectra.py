@@ -30,7 +30,7 @@ from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.metrics import SHIFTS, energy_problem, look_like_shifts
 from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.terminal import count_of, counting, print_table
-from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
+from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM, sign_problem
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
 HEADINGS = ("equal weights", "Boltzmann-weighted")
@@ -139,8 +139,10 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             warnings.warn(f"{flagged}: predict writes the reasons to pred_flag", stacklevel=2)
         if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
             warnings.warn(SHIFTS, stacklevel=2)
-        if atomic.energy is not None and (problem := energy_problem(atomic.energy, atomic.sizes, atomic.sizes)):
-            warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
+        if atomic.energy is not None:
+            problem = energy_problem(atomic.energy, atomic.sizes, atomic.sizes)
+            if problem := problem or sign_problem(options.energy or "energy", atomic.energy.min()):
+                warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {

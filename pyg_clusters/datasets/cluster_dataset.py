@@ -30,10 +30,9 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 5  # version of processed files; increase it whenever their content changes
+FORMAT_VERSION: int = 6  # version of processed files; increase it whenever their content changes
 
-ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Pattern of the address in the default ``repr`` of an object."""
+ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-fA-F]+")  # in the default repr of an object
 
 
 class ClusterDataset(LabelArguments, InMemoryDataset):
@@ -221,6 +220,9 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             raise InputError(f"{self.files[0]}: pre_filter removes all clusters")
         if self.pre_transform is not None:
             clusters = [self.pre_transform(cluster) for cluster in clusters]
+            for cluster in clusters:
+                if isinstance(cluster, Data):  # otherwise collate raises an error
+                    cluster.cluster_size = torch.tensor([cluster.num_nodes])
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
         content["electronic_state"] = self._reader.state or (0, False)

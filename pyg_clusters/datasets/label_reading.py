@@ -52,6 +52,7 @@ class LabelReader:
     skipped: list[BadFrame] = field(default_factory=list)  #: Skipped frames.
     #: Target of the isolated atom by element symbol, and the frame from which it was read.
     atoms: dict[str, tuple[float, str]] = field(default_factory=dict)
+    lowest: dict[str, float] = field(default_factory=dict)  #: Lowest target by its name, if it is per cluster.
     #: Common charge of the frames in e, and whether one of them states a spin other than the lowest.
     state: tuple[int, bool] | None = None
 
@@ -62,7 +63,7 @@ class LabelReader:
         if labels.forces:
             check_stated_force_unit(file, labels.forces, labels.energy, labels.length)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
-        check, energies = ForceCheck(), []
+        check = ForceCheck()
         for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
@@ -89,11 +90,10 @@ class LabelReader:
                 forces = block.atom_properties[labels.forces] * (labels.energy / labels.length)
                 check.add(block, forces, block.properties[labels.target])
             if not labels.per_atom:
-                energies.append(block.properties[labels.target])
+                name = labels.target if self.table is None else self.table.column
+                self.lowest[name] = min(self.lowest.get(name, np.inf), block.properties[labels.target].min())
             yield block
         check.finish()
-        if energies and (problem := sign_problem(labels.target, np.concatenate(energies))):
-            warnings.warn(f"{file}: {problem}", stacklevel=2)
 
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
         """Separate the frames with the same charge as the first frame from the others, which are bad."""
@@ -111,12 +111,15 @@ class LabelReader:
         return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
-        """After reading all files, check that there are usable frames and that all rows of the table were used."""
+        """After reading all files, check that there are usable frames, and check the table and the sign of energies."""
         if self.table is not None:
             self.table.check_used()
+        named = f"{files[0]}{' ...' if len(files) > 1 else ''}"
         if not num_blocks:
             reason = f"the first: {self.skipped[0]}" if self.skipped else "there are only isolated atoms"
-            raise InputError(f"{files[0]}{' ...' if len(files) > 1 else ''}: no frame can be used; {reason}")
+            raise InputError(f"{named}: no frame can be used; {reason}")
+        for problem in filter(None, map(sign_problem, self.lowest, self.lowest.values())):
+            warnings.warn(f"{named}: {problem}", stacklevel=2)
 
     def _read(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
         properties = [*labels.keep, *([labels.group] if labels.group else [])]

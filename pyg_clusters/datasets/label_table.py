@@ -62,6 +62,8 @@ class LabelTable:
         self.path = path
         self.files = list(files)
         self.unit = unit
+        self.column = target
+        """Name of the column of the energies."""
         self._rows: dict[tuple[Path, int | None], Row] = {}
         self._used: set[tuple[Path, int | None]] = set()
         self._designated = designations(self.files)
@@ -149,6 +151,7 @@ class LabelTable:
         elif indices["frame"] is None and len(self.files) == 1 and not any(self._match(cell) for cell in cells):
             if all(cell.isdigit() for cell in cells):
                 indices["file"], indices["frame"] = None, indices["file"]
+        self.column = names[energy]
         match = stated[energy]
         if is_per_atom(plain[energy]) or (match and is_per_atom(match[2])):
             raise InputError(

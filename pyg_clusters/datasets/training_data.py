@@ -82,6 +82,14 @@ class TrainingData:
         for name, number in at_least_one.items():
             if (number is None and name == "batch_size") or (number is not None and number < 1):
                 raise InputError(f"{name} must be at least 1, got {number}")
+        by_size = split == "size" or bool(left_out_sizes) or max_pairs is not None
+        for name, needed, options in (
+            ("groups", split in ("group", "fold"), "split='random'"),
+            ("sizes", by_size, "split='random' without left_out_sizes and max_pairs"),
+        ):
+            if needed and not hasattr(dataset, name):
+                owner = type(dataset).__name__
+                raise InputError(f"{owner} has no property {name} [num_graphs]: add it, or choose {options}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
@@ -223,7 +231,11 @@ class ClusterBatches(Dataset):
         self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset in the full data set
         content = dataset._data
         self.values = {key: value for key, value in content.items() if _is_flat(content, key, value)}
-        self.collated = dataset.transform is not None or len(self.values) < len(content.keys())
+
+    @property
+    def collated(self) -> bool:
+        """Whether single graphs are collated, because the data set has a transform or contains edges."""
+        return self.dataset.transform is not None or len(self.values) < len(self.dataset._data.keys())
 
     def __len__(self) -> int:
         return self.indices.numel()

@@ -239,9 +239,9 @@ def training_copies(compared: Compared, training_set: TrainingSet | None) -> tup
         known = copies(compared.z, compared.pos, compared.ptr, training_set.clusters) >= 0
     if not known.any():
         return known, []
-    count = "all" if known.all() else f"{int(known.sum())}"
+    count = "all" if known.all() else f"{int(known.sum()):,}"
     return known, [
-        f"warning: {count} of these {len(known)} clusters are copies of structures that the model was trained on: "
+        f"warning: {count} of these {len(known):,} clusters are copies of structures that the model was trained on: "
         "their errors do not show how well it predicts new structures"
     ]
 

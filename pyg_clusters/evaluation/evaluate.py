@@ -1,5 +1,6 @@
 """Errors of trained models."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -143,7 +144,8 @@ def _evaluate_frames(run: Run, options: EvaluateOptions) -> Evaluation:
     compared, forces = _compare(predictor, blocks, options, target, force_name, units)
     training_set = None
     if run.has_data:
-        with suppress(InputError):  # the data set is no longer available
+        with suppress(InputError), warnings.catch_warnings():  # the data set may be no longer available
+            warnings.simplefilter("ignore")  # they were given when the model was trained
             training_set = TrainingSet.of(run.data)
     title = f"{run.path} on {', '.join(options.frames)}"
     evaluation = evaluation_of(title, compared, training_set, calibration, options.coverage)

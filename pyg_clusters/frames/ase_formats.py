@@ -52,6 +52,36 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
 }
 """Matches text that occurs once per structure or job, by format, for formats of which ASE reads only the first one."""
 
+THREE: str = r"[-+.\deEdD]+(?:[ \t]+[-+.\deEdD]+){2}[^\n]*\n"  # three coordinates, and what follows them
+
+ATOMS: Mapping[str, re.Pattern[str]] = {
+    kind: re.compile(before + rf"(?P<rows>(?:[ \t]*{row})*)", re.MULTILINE)
+    for kind, (before, row) in {
+        "vasp": (
+            r"\A(?:.*\n){5}(?:[ \t]*[A-Za-z].*\n)?[ \t]*(?P<counts>\d+(?:[ \t]+\d+)*)[ \t]*(?:!.*)?\n"
+            r"(?:[ \t]*[Ss].*\n)?[ \t]*[A-Za-z].*\n",
+            THREE,
+        ),
+        "gen": (r"\A\s*(?P<counts>\d+)[ \t]+[CSF]\b.*\n.*\n", rf"\d+[ \t]+\d+[ \t]+{THREE}"),
+        "gromacs": (r"\A.*\n[ \t]*(?P<counts>\d+)[ \t]*\n", r".*[A-Za-z].*\n"),
+        "xsf": (r"^[ \t]*PRIMCOORD.*\n[ \t]*(?P<counts>\d+)[ \t]+\d+[ \t]*\n", rf"\w+[ \t]+{THREE}"),
+        "lammps-data": (r"^[ \t]*(?P<counts>\d+)[ \t]+atoms\b(?s:.*?)^[ \t]*Atoms\b.*\n[ \t]*\n", r"\d.*\n"),
+        "espresso-in": (
+            r"\bnat\s*=\s*(?P<counts>\d+)(?s:.*?)^[ \t]*ATOMIC_POSITIONS.*\n",
+            rf"[A-Za-z]\w*[ \t]+{THREE}",
+        ),
+        **dict.fromkeys(
+            ("mol", "sdf"),
+            (
+                r"^(?P<counts>[ \d]{2}\d)[ \d]{3}.*V2000.*\n",
+                r"-?\d+\.\d+[ \t]*-?\d+\.\d+[ \t]*-?\d+\.\d+[ \t]+[A-Z].*\n",
+            ),
+        ),
+    }.items()
+}
+"""Matches the numbers of atoms that a file states and the lines of its atoms, by format, for formats of which ASE reads
+only as many lines as stated, or as many as there are."""
+
 LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
     "lammps-data": (
         re.compile(r"^\s*Masses\b", re.MULTILINE),
@@ -64,6 +94,10 @@ LACKING: Mapping[str, tuple[re.Pattern[str], str]] = {
     "cp2k-restart": (
         re.compile(r"^\s*&SUBSYS\b.*^\s*&END SUBSYS\b", re.MULTILINE | re.DOTALL),
         "has no complete section &SUBSYS; copy it again",
+    ),
+    "nwchem-in": (
+        re.compile(r"^\s*geometry\b.*^\s*end\b", re.IGNORECASE | re.MULTILINE | re.DOTALL),
+        "has no complete section 'geometry'; copy it again",
     ),
 }
 """Matches text without which ASE would guess, or never end, with the fault of a file that lacks it, by format."""
@@ -189,7 +223,7 @@ def check_format(path: Path, text: str, kind: str):
 
     Raises:
         InputError: If the file is in units other than those that ASE assumes, names no elements, has several structures
-            of which ASE would read one, or has too many atoms.
+            of which ASE would read one, more atoms than it states, or too many atoms.
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
@@ -209,6 +243,10 @@ def check_format(path: Path, text: str, kind: str):
             f"{path}: contains {count} calculations, of which ASE mixes the energies and geometries; write each to its "
             "own file, or all to one XYZ file"
         )
+    for section in ATOMS[kind].finditer(f"{text}\n") if kind in ATOMS else ():
+        stated, found = sum(map(int, section["counts"].split())), section["rows"].count("\n")
+        if found > stated or (kind == "gromacs" and found < stated):  # other formats fail if there are fewer
+            raise InputError(f"{path}: states {stated} atoms, but has {found}; correct their number, or copy it again")
     if kind == "vasp":
         _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
@@ -249,8 +287,14 @@ def _check_orca(path: Path, text: str):
 def _check_poscar(path: Path, lines: list[list[str]]):
     """Check the number of atoms of a POSCAR, and that it names elements, in a line above the counts or as its title."""
     check_num_atoms(path, sum(int(word) for words in lines[5:] for word in words if word.isdecimal()))
-    counts = [int(word) for word in lines[5] if word.isdecimal()] if len(lines) > 5 else []
+    above = lines[5] if len(lines) > 5 else []
+    counts = [int(word) for word in above if word.isdecimal()]
     if not counts:
+        unknown = [label for label in above if re.split("[/_]", label)[0] not in atomic_numbers]
+        if unknown:
+            raise InputError(
+                f"{path}: {unknown[0]!r} is not an element symbol; write symbols such as Ga above the counts"
+            )
         return
     title = lines[0]
     named = len(title) == len(counts) and set(title) <= set(atomic_numbers)  # Au Cu

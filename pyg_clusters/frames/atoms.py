@@ -234,6 +234,8 @@ def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.
     for name, value in found.items():
         if value.size != np.prod(shape, dtype=int) or (shape and value.shape != shape):
             raise InputError(f"{name} has the shape {list(value.shape)}, not {list(shape)}")
+        if not np.isfinite(value).all():
+            raise InputError(f"{name} must be finite, got {value[~np.isfinite(value)][0]}; remove it")
     if not found:
         return None
     first = next(iter(found.values()))
@@ -261,6 +263,7 @@ def flat_tensors(
         z, _, ptr, _, _ = arrays_of(frames)
         pos = _joined(frames, fragments)
     z, pos = torch.as_tensor(z), torch.as_tensor(pos)
+    pos = pos if pos.is_floating_point() else pos.double()
     if ptr is None:
         if z.dim() != 2 or pos.shape != (*z.shape, 3):
             raise ValueError(

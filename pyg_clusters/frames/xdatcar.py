@@ -116,7 +116,7 @@ def _header(path: Path, index: int, above: list[str]) -> Header:
             f"{path}, frame {index}: the header names no elements, as written by VASP 4; add a line of their symbols "
             f"above the counts {above[-1]!r}"
         )
-    labels = words[-2]
+    labels = [label.partition("/")[0] for label in words[-2]]  # VASP may write the hash of a POTCAR after it
     unknown = next((label for label in labels if atomic_number(label) is None), None)
     if unknown is not None or len(labels) != len(counts):
         reason = unknown_label(unknown) if unknown is not None else f"{len(labels)} elements, {len(counts)} counts"

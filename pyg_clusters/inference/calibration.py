@@ -116,13 +116,15 @@ class Calibration:
         number, energies = len(set(self.groups)), self.notes["unit"] == "eV"
         target, unit, factor = ("cluster", "kcal/mol", KCAL_PER_MOL) if energies else ("atom", "ppm", 1.0)
         highest, scores = number / (number + 1), count_of(len(self.scores), f"held-out {target}")
-        lines = [f"{scores} in {count_of(number, 'group')}: coverage up to {highest:.3f}"]
+        lines = [f"intervals from {scores} in {count_of(number, 'group')}:"]
         size = self.notes.get("size", 1)
         condition = f" for {size} atoms" if energies else ""
         spread = ", and more with the spread" if self.spread != "none" else ""
         for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest):
             half = float(self.half_width(coverage, [size])[0]) * factor
             lines.append(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{condition}{spread}")
+        most = math.floor(1000 * highest) / 1000
+        lines.append(f"next: pyg-clusters predict RUN FRAMES --coverage X --out FILE (X up to {most:g})")
         return "\n".join(lines)
 
     def save(self, path: str | Path):

@@ -172,7 +172,7 @@ class Predictor:
             return self._of_frames(z)
         of_ase = pos is None and not isinstance(z, np.ndarray | Tensor)
         if of_ase:
-            z = [z] if isinstance(z, Atoms) else list(z)
+            z = list(z) if isinstance(z, Sequence | Iterator) else [z]  # type: ignore[list-item]
             if strange := [frame for frame in z if not isinstance(frame, Atoms)]:
                 raise ValueError(f"a list of ASE Atoms is needed, got {strange[0]!r}; for files: Frames.open(files)")
             for frame, state in enumerate(map(stated_state, z)):

@@ -100,7 +100,8 @@ class Run:
             if within := runs_within(self.path):
                 raise InputError(f"{self.path} is not the folder of a run; did you mean {within[0]}?")
             raise InputError(
-                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give files of labelled frames"
+                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); a model without its run can be "
+                f"evaluated on labelled frames: pyg-clusters evaluate {self.path} FRAMES"
             )
         return read_yaml(self.path / CONFIGURATION)
 
@@ -142,6 +143,8 @@ class Run:
         if "weights" in content and content["weights"] != weights_hash(self.path):  # the training was resumed
             return None
         errors = content.get("overall")
+        if isinstance(errors, dict) and isinstance(forces := content.get("forces"), dict):
+            errors |= {f"force_{name}": value for name, value in forces.items()}
         if not isinstance(errors, dict) or not all(isinstance(value, int | float | None) for value in errors.values()):
             raise InputError(f"{file}: corrupted (overall is not a mapping of numbers); {remedy}")
         return errors

@@ -198,15 +198,17 @@ def model_folder(path: str | Path) -> Path:
     for folder in (path, path / BEST):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
-    what = "contains no trained model yet (best/model.safetensors)" if path.is_dir() else "is not a folder"
+    what = "is not a folder" if path.exists() else "does not exist"
+    if path.is_dir():
+        what = "contains no trained model yet (best/model.safetensors)"
     if within := runs_within(path):
         raise InputError(f"{os.fspath(path)} is not the folder of a run or a model; did you mean {within[0]}?")
     if near := nearest(str(path), available_models()):
         raise InputError(f"{os.fspath(path)} {what}{near}")
     names = ", ".join(available_models())
     raise InputError(
-        f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, of a saved model, or the name of a "
-        f"model that ships ({names})"
+        f"{os.fspath(path)} {what}; give the folder of a run or of a saved model, or the name of a pretrained model "
+        f"({names})"
     )
 
 

@@ -78,7 +78,7 @@ class Ensemble(nn.Module):
         An ``AttributeError`` is raised if a member has no atomic energies.
         """
         functions = [cast(HasAtomicEnergies, member).atomic_energies for member in self.members]
-        return lambda *arguments: stacked([function(*arguments) for function in functions]).mean(0)
+        return lambda *args, **kwargs: stacked([function(*args, **kwargs) for function in functions]).mean(0)
 
     def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Function for energies and spreads of clusters of one size, if all members have a fast path."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -13,9 +14,6 @@ from pyg_clusters.geometry import masks_to_counts, shell_masks, squared_distance
 from pyg_clusters.nn.shell_conv import combine_near
 from pyg_clusters.pairs import distinct_counts, is_large, near_shells
 from pyg_clusters.positions import defect_of_clusters, usable_positions
-
-CLUSTERS_AT_ONCE: int = 32
-"""Number of clusters evaluated at a time on a CPU; tens of atoms each fit in the cache of a core."""
 
 ATOMS_AT_ONCE: int = 1024
 """Number of atoms of a large cluster evaluated at a time, so that intermediate values fit in the cache."""
@@ -33,7 +31,7 @@ class FusedDART:
       to the few distinct descriptor rows instead of to every atom.
     - In units of :math:`\alpha` the activation is ELU, :math:`\max(t, 0) + e^{\min(t, 0)} - 1`. The unit is merged
       into the first and last layers and the constant into the next bias, which leaves four in-place operations.
-    - Buffers are reused between chunks, as allocating memory costs more than the arithmetic.
+    - Buffers are reused between calls of a thread, as allocating memory costs more than the arithmetic.
 
     The weights are rearranged at each call, which is cheap compared with a batch, so that changes take effect.
 
@@ -43,7 +41,7 @@ class FusedDART:
 
     def __init__(self, model: Any):
         self.model, self.radii, self.conv, self.scale = model, model.radii, model.conv, model.scale
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers: dict[tuple[str, int], Tensor] = {}
 
     def _rearrange(self):
         """Merge the unit of the activation into the weights and biases of the interaction network."""
@@ -123,10 +121,10 @@ class FusedDART:
 
     def _buffer(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
-        buffer = self._buffers.get(name)
-        like = self.first_bias
+        key, like = (name, get_ident()), self.first_bias
+        buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < size or (buffer.dtype, buffer.device) != (like.dtype, like.device):
-            buffer = self._buffers[name] = like.new_empty(size)
+            buffer = self._buffers[key] = like.new_empty(size)
         return buffer[:size].view(shape)
 
 

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch, squared_distance, whole_clusters
+from pyg_clusters.geometry import check_ptr, ptr_to_batch, squared_distance, whole_clusters
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, element_counts
 from pyg_clusters.pairs import COVALENT_RADII, NEIGHBORS, bond_measures, bonds_of_atoms, near_ratios
 
@@ -149,6 +149,7 @@ class TrainingDomain(nn.Module):
 
     def add(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
         """Add further clusters, of any elements; the arguments are those of :meth:`fit`."""
+        check_ptr(ptr, z.numel())
         if pos is not None:
             self._add_geometry(z, ptr, pos)
         self._add_fractions(z, ptr)

@@ -8,7 +8,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import is_traced, ptr_to_batch, whole_clusters
+from pyg_clusters.geometry import check_ptr, is_traced, ptr_to_batch, whole_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
@@ -119,9 +119,16 @@ class EnergyScale(OutputScale):
 
     @torch.no_grad()
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Set the offset of each element by least squares on cluster energies; see :meth:`OutputScale.fit`."""
+        """Set the offset of each element by least squares on cluster energies; see :meth:`OutputScale.fit`.
+
+        Raises:
+            InputError: If an energy is not finite.
+        """
         fit, largest, dtype = ReferenceFit(), 0.0, torch.double
         for z, ptr, energy in blocks:
+            if not bool(energy.isfinite().all()):
+                wrong = float(energy[~energy.isfinite()][0])
+                raise InputError(f"training energies must be finite numbers: one is {wrong:g}; leave such clusters out")
             fit.add(z, ptr, energy)
             largest, dtype = max(largest, float(energy.abs().max())), energy.dtype
         if is_coarse(largest, dtype):
@@ -206,6 +213,7 @@ class ReferenceFit:
 
     def add(self, z: Tensor, ptr: Tensor, energy: Tensor):
         """Add clusters; the arguments are those of :meth:`OutputScale.fit`."""
+        check_ptr(ptr, z.numel())
         z, ptr, energy = z.cpu(), ptr.cpu(), energy.cpu()
         blocks = whole_clusters(ptr, self.clusters_at_once, power=0)
         for (atoms, part), energies in zip(blocks, energy.split(self.clusters_at_once), strict=False):

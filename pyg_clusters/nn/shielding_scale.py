@@ -251,6 +251,8 @@ class ShieldingScale(OutputScale):
         if self.transform is not None:
             self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
             values = self.transform(values)
+        if z.shape != values.shape:
+            raise InputError(f"training shieldings must be [num_atoms], got {list(values.shape)} for {z.numel()} atoms")
         self.is_fitted = True
         mean, self.offset = values.mean(), None
         self.mean.copy_(mean)

@@ -164,8 +164,9 @@ class CompareDFTOptions(OverwriteOptions):
     write dft.csv and dft.png to the folder of the screening. The columns of dft.csv are candidate (its number, from 1),
     source_file, source_frame, size, composition, pred_energy and dft_energy (eV), pred_above_mean and dft_above_mean
     (the same relative to the mean of the composition) and output. An output is matched to the candidate that equals its
-    first structure, otherwise by the number of its folder (0001_Ga46, ...). The energy of the last structure is used.
-    Outputs may be missing. Energies are compared within a composition, so their zero does not matter.
+    first structure, or by source_file and source_frame, otherwise by the number of its folder (0001_Ga46, ...). The
+    energy of the last structure is used. Outputs may be missing. Energies are compared within a composition, so their
+    zero does not matter.
     """
 
     screening: str = field(metadata={"positional": True})

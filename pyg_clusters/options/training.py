@@ -230,7 +230,7 @@ class ReproduceDartOptions(ReproduceOptions):
     seeds: int = 1
     """number of training runs of each kind, on the same splits"""
     recipe: str | None = None
-    """recipe of DART; by default dart_gallium.yaml"""
+    """recipe of DART; by default the shipped dart-gallium"""
     gnc: str | None = None
     """folder of the data of the paper (GNC_31-70), to use instead of the shipped data"""
 
@@ -257,7 +257,7 @@ class ReproduceNmrOptions(ReproduceOptions):
     epochs: int | None = None
     """maximum number of epochs of a training run; by default 200, or 20 with --quick"""
     recipe: str | None = None
-    """recipe of NodeSchNet; by default sodium_node_schnet.yaml"""
+    """recipe of NodeSchNet; by default the shipped sodium-node-schnet"""
 
     def __post_init__(self):
         super().__post_init__()

@@ -112,7 +112,8 @@ class Screening:
         print(f"{count_of(len(self.candidates), 'candidate')} of {count_of(num_frames, 'frame')}{where}")
         print(*(f"  {file}" for file in self.files), sep="\n")
         if self.flagged is not None and self.flagged.any():
-            print(f"{text_of_flags(int(self.flagged.sum()), num_frames)}: their energies are less certain")
+            flagged = text_of_flags(int(self.flagged.sum()), num_frames)
+            print(f"{flagged}: their energies are less certain; predict writes the reasons to pred_flag")
         if self.true is not None:
             print(self._agreement())
 
@@ -165,7 +166,7 @@ class Screening:
         mean = f" (mean of {len(regrets):,} {within}s)" if len(regrets) > 1 else ""
         return (
             f"{self.truth}: MAE {metrics['mae_kcal_mol']:.2f} kcal/mol{ranks}\n"
-            f"  best candidate {np.mean(regrets):.2f} kcal/mol above the lowest frame{mean}"
+            f"  lowest candidate {np.mean(regrets):.2f} kcal/mol above the lowest of all frames{mean}"
         )
 
     def regrets(self) -> dict[int | str, float]:

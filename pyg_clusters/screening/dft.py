@@ -18,6 +18,7 @@ from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limit
 from pyg_clusters.errors import InputError, MissingProperty, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
+from pyg_clusters.frames.block import names_found
 from pyg_clusters.frames.checks import numbers
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state
 from pyg_clusters.frames.energy_units import units_of_labels
@@ -183,7 +184,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]
         columns = _columns(_assigned_runs(options.files, options.key, candidates), candidates)
         mixed = mixed_zeros(columns["dft_energy"], columns["size"], columns["composition"])
-        if problem := mixed or sign_problem(options.key, np.array(columns["dft_energy"])):
+        if problem := mixed or sign_problem(options.key, min(columns["dft_energy"], default=0.0)):
             warnings.warn(problem, stacklevel=2)
         write_table(folder / RESULTS[0], columns)
         arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
@@ -242,7 +243,9 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
     try:
         runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
     except MissingProperty as error:
-        raise InputError(f"{error}; name the energy with --key") from error
+        empty = str(error).endswith(names_found((), ()))
+        remedy = "give the output of the calculation, not its input" if empty else "name the energy with --key"
+        raise InputError(f"{error}; {remedy}") from error
     taken: dict[int, _Run] = {}
     for run in sorted(runs, key=lambda run: (not run.starts, len(run.starts))):
         index = matcher.assign(run, taken)

@@ -125,9 +125,9 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
     if relaxed:
         converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
         report.text(
-            "They were selected after the lowest frames of each size had been relaxed with the forces of the model; "
-            f"{converged} of {count_of(len(relaxed), 'candidate')} are converged. Figures, summary and candidates show "
-            "the energies after the relaxation."
+            "The candidates were selected after the lowest frames of each size had been relaxed with the forces of the "
+            f"model; {converged} of {count_of(len(relaxed), 'candidate')} are converged. Figures, summary and "
+            "candidates show the energies after the relaxation."
         )
         if screening.num_left_range:
             report.text(
@@ -191,7 +191,7 @@ def _summary(screening: Screening) -> list[dict[str, Any]]:
         }
         if screening.true is not None:
             metrics = energy_metrics(predicted, screening.true[shown][of_kind], sizes[of_kind])
-            row["best true energy among them above the lowest (kcal/mol)"] = f"{regrets[kind]:.2f}"
+            row["lowest true energy of the candidates, above that of all frames (kcal/mol)"] = f"{regrets[kind]:.2f}"
             row["Spearman, predicted against true"] = f"{metrics['spearman_within_size']:.2f}"
             row["MAE (kcal/mol)"] = f"{metrics['mae_kcal_mol']:.1f}"
         rows.append(row)

@@ -84,7 +84,7 @@ def screen(options: ScreenOptions) -> Screening:
         parts.remove()
     screening.files = [str(out / name) for name in RESULTS]
     if options.write:
-        screening.files.append(f"{out / options.write}{os.sep} (a folder each)")
+        screening.files.append(f"{out / options.write}{os.sep} (a folder for each candidate)")
     return screening
 
 

@@ -1,7 +1,9 @@
 """ASE calculators by name, and their use for the charge and spin of a cluster."""
 
 import importlib
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -111,9 +113,12 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
 
 
 def calculator_identity(name: str) -> str:
-    """Name of a calculator and fingerprint of its file, for the settings of a resumable job."""
+    """Name of a calculator and fingerprint of its potential or module, for the settings of a resumable job."""
     file = Path(name.removeprefix("gap:"))
-    return f"{name}, {file_fingerprint(file)}" if name.startswith("gap:") and file.is_file() else name
+    if ":" in name and not name.startswith("gap:"):
+        with suppress(InputError, TypeError):  # an error on creation, or a class without a file
+            file = Path(inspect.getfile(_class_of(name)))
+    return f"{name}, {file_fingerprint(file)}" if file.is_file() and ":" in name else name
 
 
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
@@ -194,13 +199,26 @@ def _gap(file: Path) -> Calculator:
         raise InputError(f"the calculator gap:{file}: {one_line(error, 120)}") from error
 
 
-def _own(name: str) -> Calculator:
-    module, _, attribute = name.partition(":")
+@contextmanager
+def _creating(name: str) -> Iterator[None]:
+    """Report errors on the import or creation of the calculator ``module:Class``."""
     try:
         with current_folder():
-            calculator = getattr(importlib.import_module(module), attribute)()
+            yield
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"the calculator {name} cannot be created: {error}; is its module on PYTHONPATH?") from error
+
+
+def _class_of(name: str) -> Callable[[], Calculator]:
+    module, _, attribute = name.partition(":")
+    with _creating(name):
+        return getattr(importlib.import_module(module), attribute)
+
+
+def _own(name: str) -> Calculator:
+    make = _class_of(name)
+    with _creating(name):
+        calculator = make()
     if not hasattr(calculator, "get_property"):
         raise InputError(f"{name} creates a {type(calculator).__name__}, which is not an ASE calculator")
     return calculator

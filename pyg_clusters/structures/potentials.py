@@ -154,7 +154,8 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     if gradient is None:
         name = type(energy).__name__
         raise InputError(
-            f"{name} has no forces: its energy is not a smooth function of the positions; SmoothDART has them"
+            f"{name} has no forces: its energy is not a smooth function of the positions; use a SmoothDART, for "
+            "gallium the pretrained gallium-forces"
         )
     energies = energies.detach()
     return energies, torch.where(energies.isnan()[batch, None], torch.nan, -gradient)

@@ -137,14 +137,20 @@ class Relaxed:
     file: str  #: Output file.
 
     def __str__(self) -> str:
-        text = f"{count_of(self.frames, 'frame')} in {self.file}, {self.not_converged} of them not converged"
+        converged = f"{self.not_converged:,} of them not converged" if self.not_converged else "all converged"
+        text = f"{count_of(self.frames, 'frame')} in {self.file}, {converged}"
+        if unfinished := self.not_converged - self.left_range - self.failed:
+            text += f"\n{unfinished:,} of these need more steps (--steps) or a larger --fmax"
         if self.left_range:
             text += (
-                f"\n{self.left_range} of these were stopped where they left the geometries in which the energy is "
-                "reliable, or broke into pieces (see left_range in info): their energies are not meaningful"
+                f"\n{self.left_range:,} of these left the geometries of the training set, or broke into pieces: their "
+                "energies are not meaningful (the reasons are in left_range)"
             )
         if self.failed:
-            text += f"\nthe calculator failed on {self.failed} of these, which are unchanged (see NAME_error in info)"
+            text += (
+                f"\nthe calculator failed on {self.failed:,} of these, which are unchanged (the reasons are in values "
+                "that end in _error)"
+            )
         return text
 
 

@@ -21,7 +21,7 @@ from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.comparison import other_zero, zero_remarks
 from pyg_clusters.models.checkpoint import difference, init_args
-from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
+from pyg_clusters.models.contract import blind_problem, check_extra_arguments, evaluation_mode, extra_arguments
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale
@@ -114,10 +114,8 @@ class EnergyTraining(pl.LightningModule):
         if not isinstance(scale, EnergyScale):
             return []
         batch = data.batches[data.sample()]
-        self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(self):
             predicted = self(batch).double()
-        self.train()
         if data.references:  # they replace those of the model
             predicted = predicted - scale.sums_of_references(batch.z, batch.batch, batch.y.numel())
         zero = other_zero(*(values.numpy() for values in (batch.z, batch.ptr, predicted, batch.y.double())))
@@ -131,6 +129,8 @@ class EnergyTraining(pl.LightningModule):
         """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
         data = cast(TrainingData, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check(data)
+        if not self.model.training:  # as after a prediction; Lightning does not set it
+            self.model.train()
         self.fit_scales(data.batches.blocks(data.split.train), data.references, data.electronic_state)
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
@@ -181,12 +181,10 @@ class EnergyTraining(pl.LightningModule):
         given = [name for name in self._extra_arguments if name in example]
         if not given or any(self._extra_arguments.values()):  # predictions then use the transform of the data set
             return
-        self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(self):
             values = computed = self(example)
             with suppress(InputError, ValueError):  # it cannot compute them: predictions of files raise this, too
                 computed = self.model(example.z, example.pos, example.batch)
-        self.train()
         tolerance = 1e-3 * float(computed.abs().max())
         if not torch.allclose(values, computed, rtol=0.0, atol=tolerance, equal_nan=True):
             raise InputError(
@@ -200,10 +198,8 @@ class EnergyTraining(pl.LightningModule):
         stretched = example.clone()
         if "pos" in example:
             stretched.pos = 1.5 * example.pos
-        self.eval()
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(self):
             same = torch.equal(self(example), self(stretched))
-        self.train()
         if same:
             given = ", ".join(name for name in self._extra_arguments if name in example) or "values"
             raise InputError(

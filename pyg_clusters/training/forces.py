@@ -10,6 +10,7 @@ from torchmetrics import MeanAbsoluteError
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pad_values, pair_distances
+from pyg_clusters.models.contract import evaluation_mode
 from pyg_clusters.pairs import COVALENT_RADII
 from pyg_clusters.training.energy import EnergyTraining
 
@@ -58,9 +59,8 @@ class ForceTraining(EnergyTraining):
         super().check_example(example)
         if "force" not in example:
             raise InputError("there are no forces to train on: set forces: true in the arguments of the data set")
-        self.eval()
-        self.energy_and_forces(example)
-        self.train()
+        with evaluation_mode(self):
+            self.energy_and_forces(example)
 
     def energy_and_forces(self, data: Data) -> tuple[Tensor, Tensor]:
         """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å, differentiable in training."""

@@ -83,7 +83,8 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     labels = [labels_of(frame.atoms) for frame in frames]
     shapes: dict[str, str] = {}
     for frame, of in zip(frames, labels, strict=True):
-        shapes |= {name: _kind(value, len(frame.atoms)) for name, value in of.items()}
+        kinds = {name: _kind(value, len(frame.atoms)) for name, value in of.items()}
+        shapes |= {name: kind for name, kind in kinds.items() if kind or name not in shapes}
     target = options.target or _target(_own_labels(shapes), options.frames)
     if options.target and shapes.get(target) not in ("energy", "atoms"):
         raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
@@ -100,7 +101,11 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     sizes = [len(frame.atoms) for frame in frames]
     _, pos, ptr, _, _ = arrays_of([frame.atoms for frame in frames])
     distribution = pair_distribution(pos, ptr)
-    missing = sum(target not in of for of in labels)
+    values = [_finite(of.get(target), size) / (1 if per_atom else size) for of, size in zip(labels, sizes, strict=True)]
+    known = np.concatenate(values)
+    if not known.size:
+        raise InputError(f"{', '.join(options.frames)}: {target!r} is not a finite number in any frame; fix the frames")
+    missing = sum(not of_frame.size for of_frame in values)
     first = "the first " if len(frames) >= MAX_FRAMES else ""
     alone = group is None and len(frames) <= len(groups)  # one frame per file: copies lie in different files
     by_group = len(groups) >= MANY_GROUPS and not alone
@@ -112,8 +117,8 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     lines = [
         f"frames     {first}{len(frames):,} of {span(sizes)} atoms",
         f"elements   {', '.join(chemical_symbols[number] for number in elements)}",
-        f"label      {target}{_range_of(target, labels, sizes, per_atom)} {unit} per atom"
-        + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
+        f"label      {target}, {known.min():.4g} to {known.max():.4g} {unit} per atom"  # shows a wrong unit
+        + (f"; missing in {count_of(missing, 'frame')} (on_missing: skip leaves them out)" if missing else "")
         + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
         f"split      {'by group' if by_group else 'random, copies kept together'} ("
@@ -138,13 +143,10 @@ def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forc
     return list(largest)
 
 
-def _range_of(target: str, labels: Sequence[dict[str, Any]], sizes: Sequence[int], per_atom: bool) -> str:
-    """Range of a label, which shows a wrong unit."""
-    if per_atom:
-        values = np.concatenate([np.atleast_1d(of[target]) for of in labels if target in of])
-    else:
-        values = np.array([of[target] / size for of, size in zip(labels, sizes, strict=True) if target in of])
-    return f", {values.min():.4g} to {values.max():.4g}"
+def _finite(value: Any, num_atoms: int) -> np.ndarray:
+    """Values of a label of a frame; none if it is missing or not a finite number."""
+    numbers = np.ravel(value) if _kind(value, num_atoms) else np.zeros(0)
+    return numbers if np.isfinite(numbers).all() else np.zeros(0)
 
 
 def _kind(value: object, num_atoms: int) -> str:

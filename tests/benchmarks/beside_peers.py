@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from peers import file_name
 from torch_geometric.data import Data
 
-from pyg_clusters.analysis.plots import SHELL_COLORS, legend, save_figure, tidy
+from pyg_clusters.analysis.plots import SHELL_COLORS, save_figure, tidy
 from pyg_clusters.datasets import ClusterDataset, CopperGoldClusters, GalliumClusters
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.frames import write_extxyz
@@ -40,6 +40,7 @@ ENVIRONMENTS = {
     "NEP": "torchnep==1.0.7 calorine",
 }
 """What pip installs for each peer besides the packages of this environment (torch, numpy, ASE); its own come first."""
+PEERS = ["SmoothDART", "HDNN", "MACE", "PaiNN", "NEP"]
 SHIPPED = {
     "copper-gold": (CopperGoldClusters, "smooth-dart-copper-gold"),
     "gallium": (GalliumClusters, "smooth-dart-gallium"),
@@ -52,7 +53,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", help="of export")
     parser.add_argument("--target", default="energy", help="name of the energy in files of your own")
-    parser.add_argument("--peers", nargs="+", default=["SmoothDART", "HDNN", "MACE", "PaiNN", "NEP"])
+    parser.add_argument("--peers", nargs="+", default=PEERS)
     parser.add_argument("--minutes", type=float, default=15, help="of processor time: 15, 60, 180")
     parser.add_argument("--force-weight", type=float, default=2.0, help="weight of the loss of the forces, in Å")
     parser.add_argument("--weight-decay", type=float, default=0.0)
@@ -147,8 +148,7 @@ def figure_of(results: list[dict]) -> Figure:
         (energies, fast_energies, "energy_mae", "energy MAE / kcal mol⁻¹"),
         (forces, fast_forces, "force_mae", "force MAE / meV Å⁻¹"),
     ]
-    names = list(dict.fromkeys(result["peer"] for result in results))
-    colors = dict(zip(names, (*SHELL_COLORS, "black"), strict=False))
+    colors = dict(zip(PEERS, (*SHELL_COLORS, "black"), strict=True))
     for training, inference, key, label in panels:
         tidy(training, "processor time of training / s", f"{label} (validation)")
         tidy(inference, "energies and forces / µs per atom", f"{label} (test)")
@@ -160,7 +160,7 @@ def figure_of(results: list[dict]) -> Figure:
         training.set_xscale("log")
         training.set_yscale("log")
         inference.set_xlim(left=0)
-    legend(energies)
+    figure.legend(*energies.get_legend_handles_labels(), loc="outside lower center", ncols=len(PEERS), frameon=False)
     return figure
 
 
