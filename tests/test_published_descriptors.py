@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import assert_refused
 from pytorch_lightning import Trainer
 from torch_geometric.loader import DataLoader
 
+from pyg_clusters.cli import main
 from pyg_clusters.datasets import GalliumClusters, PublishedDescriptors
 from pyg_clusters.datasets.published_descriptors import read_npz
 from pyg_clusters.geometry import GALLIUM_RADII
@@ -113,6 +115,23 @@ def test_dart_trains_on_them(tmp_path, file):
     trainer = Trainer(max_epochs=30, accelerator="cpu", enable_model_summary=False, **quiet)
     trainer.fit(module, datamodule=data)
     assert trainer.callback_metrics["train_mae"] < 200  # kcal/mol; the energies exceed 1,600
+
+
+def test_the_steps_after_a_training_do_not_need_positions(tmp_path, file, capsys):
+    dataset = {"class_path": "pyg_clusters.datasets.PublishedDescriptors", "init_args": {"file": str(file)}}
+    dataset["init_args"]["root"] = str(tmp_path)
+    recipe = {
+        "model": {
+            "class_path": "pyg_clusters.training.EnergyTraining",
+            "init_args": {"model": {"class_path": "pyg_clusters.models.DART"}},
+        },
+        "data": {"dataset": dataset, "split": "random", "fractions": [0.5, 0.25, 0.25]},
+        "trainer": {"max_epochs": 1},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert "next: pyg-clusters predict" in printed and "calibrate" not in printed
 
 
 def as_arrays(parts):

@@ -100,9 +100,9 @@ def _evaluate_ensemble(run: Run):
 
 
 def _next_steps(run: Run) -> str:
-    return (
-        f"model in {run.path}; next: pyg-clusters predict {run.path} FRAMES --out FILE, "
-        f"or pyg-clusters calibrate {run.path} for intervals"
+    can_be_calibrated = "pos" in run.data.batches.stored([0])
+    return f"model in {run.path}; next: pyg-clusters predict {run.path} FRAMES --out FILE" + (
+        f", or pyg-clusters calibrate {run.path} for intervals" if can_be_calibrated else ""
     )
 
 
