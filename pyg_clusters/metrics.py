@@ -125,7 +125,8 @@ def mixed_zeros(
     kind = max(found, key=found.__getitem__)
     return (
         f"energies of {kind_label(kind if names is None else names[kind])} differ by up to {found[kind]:.4g} eV per "
-        "atom: frames probably have different zeros or units; give labels of one level of theory"
+        "atom: frames probably have different zeros or units, or some clusters are dissociated or compressed; give "
+        "labels of one level of theory"
     )
 
 

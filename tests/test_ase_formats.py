@@ -65,6 +65,9 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
 """
 
 
+MOL_ATOM = "    0.0000    0.0000   -2.8000 Ga  0  %d  0  0  0  0\n"  # with a code of its charge
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "stated"),
     [
@@ -87,6 +90,9 @@ GAUSSIAN = """ Entering Gaussian System, Link 0=g16
         ("cp2k-restart", "     &DFT\n       CHARGE  1\n       MULTIPLICITY  2\n", {"charge": 1, "multiplicity": 2}),
         ("turbomole", "$coord\n 0 0 0 cu\n$eht charge=-1 unpaired=2\n$end\n", {"charge": -1, "unpaired": 2}),
         ("sdf", "M  CHG  2   1   1   2  -2\nM  CHG  1   3   2\nM  END\n", {"charge": 1}),
+        ("mol", MOL_ATOM % 3 + MOL_ATOM % 0 + MOL_ATOM % 5 + MOL_ATOM % 6, {"charge": -2}),
+        ("mol", MOL_ATOM % 3 + "M  CHG  1   1  -1\nM  END\n", {"charge": -1}),
+        ("mol", MOL_ATOM % 0, {}),
         ("turbomole", "$coord\n 0 0 0 cu\n$chrg 1\n$end\n", {"charge": 1}),
         ("xsf", "", {}),
     ],

@@ -332,9 +332,7 @@ def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
 def fingerprint_of(value: object, within: tuple[object, ...] = ()) -> str:
     """Describe a transform and its parameters as text, which contains an address if they are unknown.
 
-    Args:
-        value: The transform, or one of its values.
-        within: The values that contain it; such a value that it contains is not described again.
+    Values that contain the described one are in ``within``; they are not described again.
     """
     if any(value is outer for outer in within):
         return f"the {type(value).__name__} itself"

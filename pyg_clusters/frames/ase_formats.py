@@ -142,6 +142,9 @@ ELECTRONS: Mapping[str, re.Pattern[str]] = {
 CHARGED_ATOMS: re.Pattern[str] = re.compile(r"^M  CHG[ \t]*\d+((?:[ \t]+\d+[ \t]+[-+]?\d+)+)", re.MULTILINE)
 """Matches the charged atoms of MOL and SDF files and their charges."""
 
+CHARGE_CODES: re.Pattern[str] = re.compile(r"^(?:[ \d-]{5}\.\d{4}){3} .{5}  ([1-7])\b", re.MULTILINE)
+"""Matches the code of the charge, four minus the charge, in lines of atoms of MOL and SDF files without such rows."""
+
 OF_ORCA: tuple[str, ...] = (
     "FINAL SINGLE POINT ENERGY",
     "CARTESIAN COORDINATES (ANGSTROEM)",
@@ -180,6 +183,7 @@ def stated_in(path: Path, text: str, kind: str) -> dict[str, float]:
         return {"charge": charge} if charge else {}
     if kind in ("mol", "sdf"):
         charges = [int(charge) for row in CHARGED_ATOMS.findall(text) for charge in row.split()[1::2]]
+        charges = charges or [4 - int(code) for code in CHARGE_CODES.findall(text)]
         return {"charge": sum(charges)} if charges else {}
     stated: dict[str, float] = {}
     for match in STATES[kind].finditer(text) if kind in STATES else ():
