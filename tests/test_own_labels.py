@@ -662,6 +662,7 @@ FORCE_NAMES = {  # and the units of energy and length with which they agree
     "dft_forces_au": ("Hartree", "Bohr"),
     "forces_Ha": ("Hartree", "Bohr"),
     "forces_kcal": ("kcal/mol", "Angstrom"),
+    "forces_cm-1": ("unknown", "unknown"),
     "forces_kJ_mol-1_nm-1": ("kJ/mol", "nm"),
     "forces_of_Au": None,
     "neg_grad": None,

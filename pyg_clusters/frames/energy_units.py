@@ -248,7 +248,8 @@ def check_stated_force_unit(file: Path, name: str, energy: float, length: float 
     """
     if GRADIENT.search(name):
         raise InputError(f"{file}: {name!r} is a gradient by its name; give the forces, which are minus the gradient")
-    if (named := force_unit_in_name(name)) is not None:
+    named = force_unit_in_name(name)
+    if named is not None or unit_in_name(name) is not None:  # a unit that is not known is refused
         _check_force_unit(f"{file}: states {name}", named, energy / length)
     for number, info, converted in _infos(file, length) if file.exists() else ():
         for key, value in info.items():
