@@ -113,7 +113,7 @@ class Screening:
         print(*(f"  {file}" for file in self.files), sep="\n")
         if self.flagged is not None and self.flagged.any():
             flagged = text_of_flags(int(self.flagged.sum()), num_frames)
-            print(f"{flagged}: their energies are less certain; predict writes the reasons to pred_flag")
+            print(f"{flagged}: their energies are less certain\n  predict writes the reasons to pred_flag")
         if self.true is not None:
             print(self._agreement())
 
