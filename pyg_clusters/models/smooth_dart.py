@@ -123,14 +123,15 @@ class SmoothDART(nn.Module):
         self.elements = None if elements is None else tuple(int(number) for number in elements)
         self.element_channels = element_channels
         self.channels = None if elements is None else ElementChannels(elements, element_channels)
-        if self.channels is not None and self.channels.num_channels:
+        if self.elements is not None and self.channels is not None and self.channels.num_channels:
             in_channels += self.channels.num_channels * (num_counts + 2 * degree * inner) + len(self.elements)
         num_shells = len(self.radii) + 1
-        kwargs = {"active_shells": range(num_shells if outermost_shell else num_shells - 1), "act": act}
+        shells = range(num_shells if outermost_shell else num_shells - 1)
         self.inputs = InputScale(in_channels, floor=1e-4)
-        self.conv = ShellConv(in_channels, hidden_channels, num_shells, **kwargs)
+        self.conv = ShellConv(in_channels, hidden_channels, num_shells, active_shells=shells, act=act)
         self.further_convs = nn.ModuleList(
-            ShellConv(hidden_channels, hidden_channels, num_shells, **kwargs) for _ in range(rounds - 1)
+            ShellConv(hidden_channels, hidden_channels, num_shells, active_shells=shells, act=act)
+            for _ in range(rounds - 1)
         )
         widths = [hidden_channels, *self.interaction_channels, 1]
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))

@@ -1,6 +1,7 @@
 """Parts of SmoothDART: the repulsion of nuclei, and large clusters from near pairs and sums over all atoms."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,8 +112,8 @@ def _in_blocks(function: Callable[..., Tensor], blocks: Iterable[tuple]) -> Tens
     """Concatenated results of consecutive blocks of atoms; activations are recomputed for gradients."""
     if not torch.is_grad_enabled():
         return torch.cat([function(*block) for block in blocks])
-    options = {"use_reentrant": False, "preserve_rng_state": False}
-    return torch.cat([checkpoint(function, *block, **options) for block in blocks])
+    recomputed = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([recomputed(*block) for block in blocks])
 
 
 def _descriptor(
