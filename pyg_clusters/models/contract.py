@@ -121,7 +121,8 @@ def evaluation_mode(model: object) -> Iterator[None]:
     training = []
     if isinstance(model, nn.Module) and model.training:
         training = [module for module in model.modules() if module.training]
-        model.eval()
+    for module in training:  # as by eval(), which the modules of torch.export do not have
+        module.training = False
     try:
         yield
     finally:
